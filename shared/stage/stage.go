@@ -1,0 +1,64 @@
+// Package stage runs a stage: it takes documents from the lanes of the stage's stream,
+// hands them to the stage's handler, stores and publishes what comes out and only then
+// acknowledges. It alone acknowledges, retries, writes dead letters and stops.
+package stage
+
+import (
+	"context"
+	"time"
+
+	"github.com/rs/zerolog"
+
+	"github.com/jobspy/millrace/shared/bus"
+	"github.com/jobspy/millrace/shared/contract"
+	"github.com/jobspy/millrace/shared/doc"
+	"github.com/jobspy/millrace/shared/ledger"
+	"github.com/jobspy/millrace/shared/store"
+)
+
+// Handler is the core of a stage: a function of a document. The runner may call it
+// concurrently, cancels ctx when its time is over, and calls it again with the same input
+// after a crash, so that what it does must be harmless the second time.
+//
+// The error's verdict (package fault) decides what happens: nothing else does. No outputs
+// and no error is allowed only for a duplicate, a lost terminal state, or an answer kept in
+// a join,
+type Handler interface {
+	Handle(ctx context.Context, in *doc.Document) ([]Output, error)
+}
+
+// GaveUp is implemented by a handler whose document does not become a dead letter when
+// its attempts are spent or its error is permanent: what it returns is published instead.
+type GaveUp interface {
+	GaveUp(in *doc.Document, reason contract.Reason, cause error) []Output
+}
+
+// Output is one message that a handler wants published, with the objects that belong to
+// it. Objects are stored beside publishing; the input is acknowledged when both are done.
+// Several outputs are published in their order, each confirmed before the next.
+type Output struct {
+	// To is the stage that Doc goes to. Empty where Subject is set.
+	To  contract.Stage
+	Doc *doc.Document
+	// At delays the delivery to To: a timer. Zero means at once.
+	At time.Time
+
+	// Subject and Body are a message for people or callers: a result or a terminal record.
+	Subject string
+	Body    []byte
+	// Terminal says that this is the terminal record: it is published only by the holder of
+	// the document's terminal state, and everything else of this input with it.
+	Terminal bool
+
+	Objects []store.Object
+}
+
+// Deps is what a handler may use besides its configuration.
+type Deps struct {
+	Ledger *ledger.Ledger
+	Bus    bus.Bus
+	Store  store.Store // writes are gathered across documents and lanes
+	Views  []contract.View
+	Clock  func() time.Time
+	Log    zerolog.Logger
+}

@@ -1,0 +1,8 @@
+module github.com/jobspy/millrace/stages/scrape
+
+go 1.26.0
+
+require github.com/jobspy/millrace/shared v0.0.0
+
+replace github.com/jobspy/millrace/shared => ../../shared
+
