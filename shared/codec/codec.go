@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"unicode/utf8"
 
 	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
@@ -69,3 +70,6 @@ func String(s string) (Value, error) { return jsontext.AppendQuote(nil, s) }
 // KindOf returns the first byte of the value: '{', '[', '"', 't', 'f', 'n' or '0', and 0
 // where there is none.
 func KindOf(v Value) byte { return byte(v.Kind()) }
+
+// Text reports whether b can stand in a JSON string: valid UTF-8 without NUL.
+func Text(b []byte) bool { return utf8.Valid(b) && bytes.IndexByte(b, 0) < 0 }

@@ -1,0 +1,92 @@
+package stage
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/rs/zerolog"
+
+	"github.com/jobspy/millrace/shared/bus"
+	"github.com/jobspy/millrace/shared/config"
+	"github.com/jobspy/millrace/shared/contract"
+	"github.com/jobspy/millrace/shared/ledger"
+	"github.com/jobspy/millrace/shared/store"
+)
+
+// Build makes a stage's handler from its own configuration.
+type Build[C any] func(ctx context.Context, c C, d Deps) (Handler, error)
+
+// Definition is a stage that can be run, in a process of its own or beside others.
+type Definition struct {
+	Stage  contract.Stage
+	build  func(ctx context.Context, vars map[string]string, d Deps) (Handler, error)
+	params func() ([]config.Param, error)
+}
+
+// Define names a stage and says how its handler is made.
+func Define[C any](name string, build Build[C]) Definition {
+	return Definition{
+		Stage: contract.Stage(name),
+		build: func(ctx context.Context, vars map[string]string, d Deps) (Handler, error) {
+			c, err := config.Parse[C](vars)
+			if err != nil {
+				return nil, err
+			}
+			return build(ctx, c, d)
+		},
+		params: config.Params[C],
+	}
+}
+
+// Params lists the stage's own settings.
+func (d Definition) Params() ([]config.Param, error) { return d.params() }
+
+// Shared is what the stages of one process have in common.
+type Shared struct {
+	Vars    map[string]string // the environment
+	Bus     bus.Bus
+	Store   store.Store
+	Metrics *Metrics
+	Process *Process
+	Clock   func() time.Time
+	Log     zerolog.Logger
+}
+
+// Runner makes the runner of the stage. It checks all settings first and then waits until
+// the ledger exists.
+func (d Definition) Runner(ctx context.Context, s Shared) (*Runner, error) {
+	c, err := config.Parse[Config](s.Vars)
+	if err != nil {
+		return nil, err
+	}
+	deps := Deps{Bus: s.Bus, Store: s.Store, Views: c.Views, Clock: s.Clock, Log: s.Log}
+	err = await(ctx, s.Log, "ledger", func(ctx context.Context) (err error) {
+		deps.Ledger, err = ledger.OpenLedger(ctx, s.Bus, c.LedgerTTL, s.Clock)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	h, err := d.build(ctx, s.Vars, deps)
+	if err != nil {
+		return nil, fmt.Errorf("make stage %s: %w", d.Stage, err)
+	}
+	return NewRunner(Settings{
+		Stage: d.Stage, Handler: h, Deps: deps, Config: c, Metrics: s.Metrics, Process: s.Process,
+	}), nil
+}
+
+// await calls f until it succeeds, with growing pauses; it ends early only with ctx.
+func await(ctx context.Context, log zerolog.Logger, what string, f func(context.Context) error) error {
+	for pause := holdFirst; ; pause = min(2*pause, holdMost) {
+		err := f(ctx)
+		if err == nil {
+			return nil
+		}
+		log.Warn().Err(err).Str("waiting_for", what).Msg("not there yet")
+		if stopped := sleep(ctx, jitter(pause)); stopped != nil {
+			return fmt.Errorf("wait for %s: %w (%w)", what, err, stopped)
+		}
+	}
+}

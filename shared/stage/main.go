@@ -1,0 +1,171 @@
+package stage
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/signal"
+	"slices"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/rs/zerolog"
+
+	"github.com/jobspy/millrace/shared/bus"
+	"github.com/jobspy/millrace/shared/config"
+	"github.com/jobspy/millrace/shared/contract"
+	"github.com/jobspy/millrace/shared/store"
+	"github.com/jobspy/millrace/shared/telemetry"
+)
+
+// The exit codes of a stage.
+const (
+	exitOK     = 0
+	exitFailed = 1
+	exitUsage  = 2 // the settings are wrong
+)
+
+// firstPort is the HTTP port of the first stage of the line; the others follow in order.
+const firstPort = 8081
+
+// Main is the main function of a stage's binary: it runs the stage until SIGINT or SIGTERM,
+// drains, and returns the exit code. A second signal ends the process at once.
+func Main[C any](name string, build Build[C]) int {
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
+	defer stop()
+	// After the first signal the default action is back: the second one kills.
+	context.AfterFunc(ctx, stop)
+
+	vars, err := config.Environ(os.Environ())
+	if err == nil {
+		err = Run(ctx, Define(name, build), vars, zerolog.SyncWriter(os.Stderr))
+	}
+	switch {
+	case err == nil:
+		return exitOK
+	case errors.As(err, new(*settingsError)):
+		fmt.Fprintf(os.Stderr, "%s: the settings are wrong:\n%v\n", name, err)
+		return exitUsage
+	default:
+		fmt.Fprintf(os.Stderr, "%s: %v\n", name, err)
+		return exitFailed
+	}
+}
+
+// settingsError is something wrong with the settings.
+type settingsError struct{ cause error }
+
+func (e *settingsError) Error() string { return e.cause.Error() }
+func (e *settingsError) Unwrap() error { return e.cause }
+
+// Run runs a stage on its own connections until ctx ends. Broker and store may come up
+// later than it: it is alive at once, and ready when all is there.
+func Run(ctx context.Context, d Definition, vars map[string]string, logs interface{ Write([]byte) (int, error) }) (err error) {
+	c, err := config.Parse[config.Common](vars)
+	if _, also := config.Parse[Config](vars); also != nil {
+		err = errors.Join(err, also)
+	}
+	if err != nil {
+		return &settingsError{err}
+	}
+	log, err := telemetry.Logger(logs, c.LogLevel)
+	if err != nil {
+		return &settingsError{err}
+	}
+	reg := prometheus.NewRegistry()
+	var runner atomic.Pointer[Runner]
+	server, err := telemetry.Serve(address(c, d.Stage), reg, func(ctx context.Context) map[string]error {
+		if r := runner.Load(); r != nil {
+			return r.Ready(ctx)
+		}
+		return map[string]error{"start": errors.New("waiting for the broker and the store")}
+	})
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, server.Stop()) }()
+
+	b, w, closeAll, err := connect(ctx, c, d.Stage, log)
+	if err != nil {
+		return stopped(ctx, err)
+	}
+	defer func() { err = errors.Join(err, closeAll()) }()
+
+	r, err := d.Runner(ctx, Shared{
+		Vars: vars, Bus: b, Store: w, Metrics: NewMetrics(reg, d.Stage), Process: &Process{}, Clock: time.Now, Log: log,
+	})
+	if err != nil {
+		return stopped(ctx, err)
+	}
+	runner.Store(r)
+	return stopped(ctx, r.Run(ctx))
+}
+
+// stopped drops an error that only says that ctx ended.
+func stopped(ctx context.Context, err error) error {
+	if ctx.Err() != nil && errors.Is(err, context.Canceled) {
+		return nil
+	}
+	return err
+}
+
+// address returns where a stage answers over HTTP.
+func address(c config.Common, s contract.Stage) string {
+	if c.HTTPAddr != "" {
+		return c.HTTPAddr
+	}
+	return fmt.Sprintf("127.0.0.1:%d", firstPort+max(slices.Index(contract.Stages(), s), 0))
+}
+
+// connect opens the broker and the store and waits until both answer.
+func connect(ctx context.Context, c config.Common, s contract.Stage, log zerolog.Logger) (*bus.JetStream, *store.Writer, func() error, error) {
+	var b *bus.JetStream
+	err := await(ctx, log, "broker", func(ctx context.Context) (err error) {
+		b, err = bus.Connect(ctx, BusSettings(c, string(s), log))
+		return err
+	})
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	s3, err := store.OpenS3(ctx, S3Settings(c))
+	if err != nil {
+		return nil, nil, nil, errors.Join(err, b.Close())
+	}
+	err = await(ctx, log, "store", func(ctx context.Context) error {
+		can, err := s3.Probe(ctx)
+		if err == nil {
+			log.Info().Interface("store", can).Msg("store probed")
+		}
+		return err
+	})
+	if err != nil {
+		s3.Close()
+		return nil, nil, nil, errors.Join(err, b.Close())
+	}
+	w := store.NewWriter(s3, store.WriterSettings{})
+	return b, w, func() error {
+		err := w.Close()
+		s3.Close()
+		return errors.Join(err, b.Close())
+	}, nil
+}
+
+// BusSettings says how to reach the broker that the settings name.
+func BusSettings(c config.Common, name string, log zerolog.Logger) bus.Settings {
+	n := c.NATS
+	return bus.Settings{
+		URL: n.URL, CredsFile: n.Creds, NKeyFile: n.NKeyFile, CAFile: n.CA, CertFile: n.Cert, KeyFile: n.Key,
+		Name: "millrace-" + name, Log: log,
+	}
+}
+
+// S3Settings says how to reach the object store that the settings name.
+func S3Settings(c config.Common) store.S3Settings {
+	return store.S3Settings{
+		Endpoint: c.S3.Endpoint, AccessKey: string(c.S3.AccessKey), SecretKey: string(c.S3.SecretKey),
+		Secure: c.S3.Secure, Region: c.S3.Region,
+	}
+}

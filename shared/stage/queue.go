@@ -1,0 +1,97 @@
+package stage
+
+import (
+	"context"
+	"sync"
+
+	"github.com/jobspy/millrace/shared/contract"
+)
+
+// due is the lane of work that comes back from a schedule. It was first in line once
+// already, so it goes before the others.
+const due contract.Lane = "due"
+
+// shares are the lanes in the order in which they are asked, and how many documents each
+// may send before the next one has its turn. No lane starves another.
+var shares = []struct {
+	lane  contract.Lane
+	share int
+}{{due, 16}, {contract.High, 8}, {contract.Normal, 3}, {contract.Low, 1}}
+
+// queue holds what was delivered and not begun, a list per lane. It is bounded by the
+// credits of the consumers that fill it.
+type queue struct {
+	mu     sync.Mutex
+	lanes  map[contract.Lane][]*work
+	left   map[contract.Lane]int
+	filled chan struct{} // holds a token while there may be something to take
+}
+
+func newQueue() *queue {
+	return &queue{
+		lanes: map[contract.Lane][]*work{}, left: map[contract.Lane]int{},
+		filled: make(chan struct{}, 1),
+	}
+}
+
+func (q *queue) put(lane contract.Lane, w *work) {
+	q.mu.Lock()
+	q.lanes[lane] = append(q.lanes[lane], w)
+	q.mu.Unlock()
+	q.wake()
+}
+
+func (q *queue) wake() {
+	select {
+	case q.filled <- struct{}{}:
+	default:
+	}
+}
+
+// take waits for work and returns the most urgent whose lane has a share left.
+func (q *queue) take(ctx context.Context) (*work, error) {
+	for {
+		if w := q.next(); w != nil {
+			return w, nil
+		}
+		select {
+		case <-ctx.Done():
+			return nil, context.Cause(ctx)
+		case <-q.filled:
+		}
+	}
+}
+
+func (q *queue) next() *work {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	for range 2 {
+		for _, s := range shares {
+			list := q.lanes[s.lane]
+			if len(list) == 0 || q.left[s.lane] == 0 {
+				continue
+			}
+			q.left[s.lane]--
+			w := list[0]
+			list[0] = nil
+			q.lanes[s.lane] = list[1:]
+			return w
+		}
+		for _, s := range shares {
+			q.left[s.lane] = s.share
+		}
+	}
+	return nil
+}
+
+// drain empties the queue and returns what was in it.
+func (q *queue) drain() []*work {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	var all []*work
+	for lane, list := range q.lanes {
+		all = append(all, list...)
+		q.lanes[lane] = nil
+	}
+	return all
+}

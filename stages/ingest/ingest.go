@@ -1,0 +1,247 @@
+// Package ingest is the first stage: it gives a raw message its identity and its name,
+// proves its integrity, recognises duplicates, unwraps provider responses, chooses the
+// lane and stores the raw bytes untouched before anything else happens to them.
+package ingest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/jobspy/millrace/shared/contract"
+	"github.com/jobspy/millrace/shared/doc"
+	"github.com/jobspy/millrace/shared/fault"
+	"github.com/jobspy/millrace/shared/ledger"
+	"github.com/jobspy/millrace/shared/stage"
+	"github.com/jobspy/millrace/shared/store"
+)
+
+// Ledger is what ingest needs of the ledger.
+type Ledger interface {
+	Open(ctx context.Context, fileID string, e ledger.Entry) (ledger.Opening, ledger.Entry, error)
+	Rename(ctx context.Context, fileID, name string) error
+}
+
+// Objects is what ingest needs of the object store.
+type Objects interface {
+	Put(ctx context.Context, objects ...store.Object) []error
+	Get(ctx context.Context, r store.Ref) (*store.Object, error)
+	Stat(ctx context.Context, r store.Ref) (store.Info, error)
+}
+
+// Handler is the stage. It may be called concurrently.
+type Handler struct {
+	config  Config
+	ledger  Ledger
+	objects Objects
+	views   []contract.View
+}
+
+// New makes the stage.
+func New(_ context.Context, c Config, d stage.Deps) (stage.Handler, error) {
+	return &Handler{config: c, ledger: d.Ledger, objects: d.Store, views: d.Views}, nil
+}
+
+// Handle takes one raw message. It returns one document for validate, or nothing for a
+// duplicate. Whatever is wrong with a message, its bytes are stored first.
+func (h *Handler) Handle(ctx context.Context, in *doc.Document) ([]stage.Output, error) {
+	body, err := h.body(ctx, in)
+	if err != nil {
+		return nil, err
+	}
+	sha := doc.Sum(body)
+	found := h.read(body)
+	wrong := h.identify(in, &found, sha)
+	wrong = errors.Join(wrong, h.address(in, &found))
+	// The first thing that is wrong names the reason; later ones would only follow from it.
+	for _, check := range []error{found.err, h.verify(in, &found, sha)} {
+		if wrong == nil {
+			wrong = check
+		}
+	}
+	in.Metadata = found.meta
+	in.Metadata.Checksum, in.Metadata.FileSize = "sha256:"+sha, int64(len(body))
+
+	opening, entry, err := h.open(ctx, in, sha)
+	if err != nil {
+		return nil, err
+	}
+	switch opening {
+	case ledger.Duplicate:
+		return nil, nil
+	case ledger.Conflict:
+		h.rename(in, sha)
+		wrong = fault.New(contract.ReasonConflict, fmt.Sprintf(
+			"file_id %s came before as message %d of %s with sha256 %s, this one has %s",
+			in.Metadata.ProducerFileID, entry.Owner.Seq, entry.Owner.Stream, entry.SHA256, sha))
+	case ledger.Replayed:
+		if entry.SHA256 != "" {
+			in.Metadata.Checksum = "sha256:" + entry.SHA256
+		}
+	case ledger.New, ledger.Again:
+	}
+	if err := h.keep(ctx, in, body, sha, opening == ledger.Replayed); err != nil {
+		return nil, err
+	}
+	if wrong != nil {
+		return nil, wrong
+	}
+	out := in.Next()
+	out.Content = found.content
+	out.Extra = found.extra
+	out.Metadata.ProcessingStatus = contract.StatusPending
+	return []stage.Output{{To: contract.Validate, Doc: out}}, nil
+}
+
+// body returns the bytes that were sent: those of the message, or of the object that a
+// producer put into the inbox because they fit no message.
+func (h *Handler) body(ctx context.Context, in *doc.Document) ([]byte, error) {
+	if in.Object == "" {
+		if int64(len(in.Body)) > h.config.MaxDocumentBytes {
+			return nil, h.oversize(in, int64(len(in.Body)))
+		}
+		return in.Body, nil
+	}
+	bucket, key, _ := strings.Cut(in.Object, "/")
+	if bucket != contract.BucketRaw || !strings.HasPrefix(key, contract.InboxPrefix) {
+		return nil, fault.New(contract.ReasonMalformed, fmt.Sprintf("header %s is %q, it may only name an object under %s/%s",
+			contract.HeaderObject, in.Object, contract.BucketRaw, contract.InboxPrefix))
+	}
+	ref := store.Ref{Bucket: bucket, Key: key}
+	info, err := h.objects.Stat(ctx, ref)
+	if errors.Is(err, store.ErrNotFound) {
+		return nil, fault.Permanently(contract.ReasonMissingObject, err)
+	}
+	if err != nil {
+		return nil, err
+	}
+	if info.Size > h.config.MaxDocumentBytes {
+		return nil, h.oversize(in, info.Size)
+	}
+	o, err := h.objects.Get(ctx, ref)
+	if err != nil {
+		return nil, err
+	}
+	return o.Body, nil
+}
+
+// oversize refuses a document by its size. Its bytes stay where they are.
+func (h *Handler) oversize(in *doc.Document, size int64) error {
+	if !doc.ValidID(in.Metadata.FileID) {
+		in.Metadata.FileID = ""
+	}
+	found := reading{}
+	_ = h.address(in, &found) // the size is what is wrong; an odd address shows as unknown
+	in.Metadata.TaskType, in.Metadata.Provider = found.meta.TaskType, found.meta.Provider
+	return fault.New(contract.ReasonOversize, fmt.Sprintf("the document has %d bytes, MAX_DOCUMENT_BYTES is %d", size, h.config.MaxDocumentBytes))
+}
+
+// identify decides the file_id and the creation time.
+func (h *Handler) identify(in *doc.Document, r *reading, sha string) error {
+	m := &r.meta
+	header, inBody := in.Header[contract.HeaderFileID], m.FileID
+	if m.CreatedAt.IsZero() {
+		m.CreatedAt = in.Origin.Time.UTC()
+	}
+	m.FileID = inBody
+	if header != "" {
+		m.FileID = header
+	}
+	generated := func(original, format string, args ...any) error {
+		m.FileID, m.ProducerFileID = doc.NewID(in.Origin, sha), original
+		return fault.New(contract.ReasonMalformed, fmt.Sprintf(format, args...))
+	}
+	switch {
+	case m.FileID == "" && r.badID == "":
+		m.FileID = doc.NewID(in.Origin, sha)
+		return nil
+	case m.FileID == "":
+		return generated(r.badID, "metadata.file_id is %s, must be a string", r.badID)
+	case !doc.ValidID(m.FileID):
+		return generated(m.FileID, "file_id %.80q is not of the form [A-Za-z0-9_-]{1,64}", m.FileID)
+	case header != "" && inBody != "" && header != inBody && in.Replay == 0:
+		return generated(inBody, "header %s is %q but metadata.file_id is %.80q", contract.HeaderFileID, header, inBody)
+	}
+	if inBody != "" && inBody != m.FileID {
+		m.ProducerFileID = inBody
+	}
+	return nil
+}
+
+// open enters the document into the ledger and decides its base name.
+func (h *Handler) open(ctx context.Context, in *doc.Document, sha string) (ledger.Opening, ledger.Entry, error) {
+	m := &in.Metadata
+	in.Name = doc.FileName(m.CreatedAt, m.TaskType, m.Provider, m.SessionID, m.FileID)
+	return h.ledger.Open(ctx, m.FileID, ledger.Entry{
+		SHA256: sha, Name: in.Name, Task: m.TaskType, Provider: m.Provider, CreatedAt: m.CreatedAt, Replay: in.Replay,
+		Owner: ledger.Owner{Stream: in.Origin.Stream, Seq: in.Origin.Seq, Time: in.Origin.Time.UTC()},
+	})
+}
+
+// rename gives a document whose file_id belongs to another one an id of its own.
+func (h *Handler) rename(in *doc.Document, sha string) {
+	m := &in.Metadata
+	m.ProducerFileID, m.FileID = m.FileID, doc.NewID(in.Origin, sha)
+	in.Name = doc.FileName(m.CreatedAt, m.TaskType, m.Provider, m.SessionID, m.FileID)
+}
+
+// keep stores the raw bytes: one view at once, create-only, which reserves the name, and the
+// others before the message is settled. A name that another document holds is not ours.
+func (h *Handler) keep(ctx context.Context, in *doc.Document, body []byte, sha string, replay bool) error {
+	base := in.Name
+	for _, name := range []string{base, doc.SecondName(base, in.Metadata.FileID)} {
+		in.Name = name
+		objects := in.Views(contract.ClassRaw, h.views, body)
+		meta := rawMeta(in, sha)
+		for i := range objects {
+			objects[i].Meta = meta
+		}
+		objects[0].CreateOnly = true
+		ours, made, err := h.reserve(ctx, objects[0], in.Metadata.FileID)
+		if err != nil {
+			return err
+		}
+		if !ours {
+			continue
+		}
+		if !replay || made { // a replay keeps the first raw bytes
+			in.Objects = append(in.Objects, objects[1:]...)
+		}
+		if name != base {
+			return h.ledger.Rename(ctx, in.Metadata.FileID, name)
+		}
+		return nil
+	}
+	return fmt.Errorf("the file names %s and %s are both taken by other documents", base, in.Name)
+}
+
+// reserve stores o unless its key is taken, and says whether the key is the document's.
+func (h *Handler) reserve(ctx context.Context, o store.Object, fileID string) (ours, made bool, err error) {
+	var put error
+	if errs := h.objects.Put(ctx, o); len(errs) > 0 {
+		put = errs[0]
+	}
+	if put == nil {
+		return true, true, nil
+	}
+	if !errors.Is(put, store.ErrExists) {
+		return false, false, put
+	}
+	info, err := h.objects.Stat(ctx, o.Ref)
+	if err != nil {
+		return false, false, fmt.Errorf("read the owner of %s: %w", o.Ref, err)
+	}
+	return info.Meta[contract.MetaFileID] == fileID, false, nil
+}
+
+// rawMeta is the object metadata from which a raw object can be sent through the line again.
+func rawMeta(in *doc.Document, sha string) map[string]string {
+	m := &in.Metadata
+	return map[string]string{
+		contract.MetaFileID: m.FileID, contract.MetaName: in.Name,
+		contract.MetaTask: m.TaskType, contract.MetaProvider: m.Provider, contract.MetaLane: string(in.Lane),
+		contract.MetaCreatedAt: m.CreatedAt.UTC().Format(time.RFC3339Nano), contract.MetaSHA256: sha,
+	}
+}
