@@ -116,7 +116,7 @@ workspace/check:
 
 .PHONY: image/check
 image/check:
-	@.ci/image
+	@.ci/image $(BINARIES)
 
 .PHONY: test/race
 test/race:
