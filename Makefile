@@ -104,7 +104,7 @@ lint/selftest: $(GOLANGCI_LINT) ## prove that a fault in any module is found by 
 .PHONY: sync
 sync: ## bring go.work, go.mod and go.sum in line
 	go work sync
-	@for m in $(MODULES); do echo "tidy: $$m"; (cd $$m && GOWORK=off go mod tidy); done
+	@for m in $(MODULES) .tools .tools/deploy; do echo "tidy: $$m"; (cd $$m && GOWORK=off go mod tidy); done
 
 .PHONY: sync/check
 sync/check:
@@ -116,7 +116,7 @@ workspace/check:
 
 .PHONY: image/check
 image/check:
-	@.ci/image $(BINARIES)
+	GOWORK=off go -C .tools/deploy test ./...
 
 .PHONY: test/race
 test/race:
