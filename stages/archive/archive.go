@@ -1,0 +1,177 @@
+// Package archive is the last stage: it publishes the terminal record of a document once
+// every object that the record names can be read, and it gathers the records of each day,
+// with their documents, into compressed archives that hold each document once.
+package archive
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/jobspy/millrace/shared/bus"
+	"github.com/jobspy/millrace/shared/codec"
+	"github.com/jobspy/millrace/shared/contract"
+	"github.com/jobspy/millrace/shared/doc"
+	"github.com/jobspy/millrace/shared/fault"
+	"github.com/jobspy/millrace/shared/stage"
+	"github.com/jobspy/millrace/shared/store"
+)
+
+// How objects that are not there yet are waited for: a few short pauses in hand, for most
+// are stored at this very moment, then by schedule.
+const (
+	objectPoll    = 500 * time.Millisecond
+	parallelStats = 16 // look-ups at the same time for one document
+)
+
+// inHand are the pauses between look-ups before a document goes back on the schedule.
+func inHand() []time.Duration {
+	return []time.Duration{20 * time.Millisecond, 60 * time.Millisecond, 180 * time.Millisecond}
+}
+
+// archiver is the stage's handler. It may be called concurrently, in many processes.
+type archiver struct {
+	cfg  Config
+	deps stage.Deps
+
+	mu sync.Mutex
+	kv bus.KV // nil until it was bound
+}
+
+// New returns the stage.
+func New(_ context.Context, cfg Config, deps stage.Deps) (stage.Handler, error) {
+	if err := cfg.Validate(); err != nil {
+		return nil, err
+	}
+	return &archiver{cfg: cfg, deps: deps}, nil
+}
+
+// Handle ends a document, or writes the day's archive when its timer says so.
+func (a *archiver) Handle(ctx context.Context, in *doc.Document) ([]stage.Output, error) {
+	switch {
+	case in.Timer == contract.CronArchive:
+		return nil, a.daily(ctx)
+	case in.Timer != "":
+		return nil, fault.New(contract.ReasonUnroutable, fmt.Sprintf("there is no timer %q", in.Timer))
+	case in.Outcome == nil || in.Outcome.Outcome == "":
+		return nil, fault.New(contract.ReasonMalformed, "the document has no outcome")
+	case in.Name == "":
+		return nil, fault.New(contract.ReasonMalformed, "the document has no file name")
+	}
+	return a.complete(ctx, in)
+}
+
+// complete makes the terminal record of a document whose objects are all there.
+func (a *archiver) complete(ctx context.Context, in *doc.Document) ([]stage.Output, error) {
+	began := a.deps.Clock()
+	r := doc.Record{
+		Metadata: in.Metadata, Outcome: in.Outcome.Outcome, Objects: a.objects(in),
+		Result: in.Outcome.Result, Sources: in.Outcome.Sources,
+	}
+	if err := a.await(ctx, in, r.Objects); err != nil {
+		return nil, err
+	}
+	r.Metadata.ProcessingStatus = contract.StatusCompleted
+	at := a.deps.Clock().UTC()
+	r.Timeline = append(append([]doc.Step(nil), in.Timeline...),
+		doc.Step{Stage: contract.Archive, At: at, MS: at.Sub(began).Milliseconds(), Attempt: in.Attempt})
+	if r.Sources == nil {
+		r.Sources = []doc.SourceReport{}
+	}
+	body, err := codec.Marshal(r)
+	if err != nil {
+		return nil, fault.Permanently(contract.ReasonMalformed, fmt.Errorf("write record: %w", err))
+	}
+	return []stage.Output{{
+		Subject: contract.CompletedSubject(in.Metadata.TaskType, in.Metadata.Provider),
+		Body:    body, Terminal: true, Doc: in,
+	}}, nil
+}
+
+// objects lists what the record names: the document in each class and view that it has
+// been through, its result, and what aggregate adds. A document that was split or sent back
+// to the model never became more than raw.
+func (a *archiver) objects(in *doc.Document) []store.Ref {
+	classes := contract.Classes()
+	if o := in.Outcome.Outcome; o == contract.OutcomeSplit || o == contract.OutcomeReasked {
+		classes = []contract.Class{contract.ClassRaw}
+	}
+	m := &in.Metadata
+	refs := []store.Ref{}
+	for _, c := range classes {
+		refs = append(refs, doc.Views(c, a.deps.Views, m.CreatedAt, m.Provider, m.TaskType, in.Name)...)
+	}
+	if in.Outcome.Result != nil {
+		refs = append(refs, *in.Outcome.Result)
+	}
+	return append(refs, in.Outcome.Objects...)
+}
+
+// await returns nil when all objects can be read, else that they have to be waited for, or
+// when that took too long that they are missing.
+func (a *archiver) await(ctx context.Context, in *doc.Document, refs []store.Ref) error {
+	missing, err := a.missing(ctx, refs)
+	for _, pause := range inHand() {
+		if err != nil || len(missing) == 0 {
+			return err
+		}
+		if err := sleep(ctx, pause); err != nil {
+			return err
+		}
+		missing, err = a.missing(ctx, missing)
+	}
+	if err != nil || len(missing) == 0 {
+		return err
+	}
+	err = fmt.Errorf("%d of %d objects are not there, first %s", len(missing), len(refs), missing[0])
+	if a.deps.Clock().Before(in.Origin.Time.Add(a.cfg.ObjectWait)) {
+		return fault.Wait(err, objectPoll)
+	}
+	return fault.Permanently(contract.ReasonMissingObject, err)
+}
+
+// missing returns those of refs that do not exist, in their order.
+func (a *archiver) missing(ctx context.Context, refs []store.Ref) ([]store.Ref, error) {
+	gone := make([]bool, len(refs))
+	g, ctx := errgroup.WithContext(ctx)
+	g.SetLimit(parallelStats)
+	for i, r := range refs {
+		g.Go(func() error {
+			_, err := a.deps.Store.Stat(ctx, r)
+			if errors.Is(err, store.ErrNotFound) {
+				gone[i] = true
+				return nil
+			}
+			if err != nil {
+				return fmt.Errorf("look up %s: %w", r, err)
+			}
+			return nil
+		})
+	}
+	if err := g.Wait(); err != nil {
+		return nil, err
+	}
+	var out []store.Ref
+	for i, r := range refs {
+		if gone[i] {
+			out = append(out, r)
+		}
+	}
+	return out, nil
+}
+
+// sleep waits for d, or until ctx ends and then returns why.
+func sleep(ctx context.Context, d time.Duration) error {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
