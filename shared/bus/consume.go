@@ -85,7 +85,7 @@ func (j *JetStream) Consume(ctx context.Context, stream, consumer string, credit
 	}
 	credits = max(credits, 1)
 	p := &puller{
-		j: j, stream: stream, consumer: consumer, credits: credits, ackWait: info.Config.AckWait, fn: fn,
+		j: j, stream: stream, consumer: consumer, credits: credits, ackWait: time.Duration(info.Config.AckWait), fn: fn,
 		next:  "$JS.API.CONSUMER.MSG.NEXT." + stream + "." + consumer,
 		in:    make(chan *nats.Msg, credits+spareSlots),
 		wake:  make(chan struct{}, 1),

@@ -3,14 +3,13 @@ package bus
 import (
 	"context"
 	"fmt"
-	"time"
 )
 
 // streamInfo is what this package reads of the broker's description of a stream.
 type streamInfo struct {
 	Config struct {
-		MsgTTL    bool          `json:"allow_msg_ttl"`
-		MarkerTTL time.Duration `json:"subject_delete_marker_ttl,format:nano"`
+		MsgTTL    bool  `json:"allow_msg_ttl"`
+		MarkerTTL int64 `json:"subject_delete_marker_ttl"` // nanoseconds
 	} `json:"config"`
 	State struct {
 		Messages uint64 `json:"messages"`
@@ -24,7 +23,7 @@ type streamInfo struct {
 type consumerInfo struct {
 	Name   string `json:"name"`
 	Config struct {
-		AckWait time.Duration `json:"ack_wait,format:nano"`
+		AckWait int64 `json:"ack_wait"` // nanoseconds
 	} `json:"config"`
 	AckPending  int    `json:"num_ack_pending"`
 	Redelivered int    `json:"num_redelivered"`

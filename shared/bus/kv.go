@@ -44,7 +44,7 @@ func (j *JetStream) KV(ctx context.Context, name string) (KV, error) {
 	}
 	b := &bucket{j: j, name: name, stream: kvStreamPrefix + name, prefix: kvSubjectPrefix + name + "."}
 	if info.Config.MsgTTL {
-		b.markers = info.Config.MarkerTTL
+		b.markers = time.Duration(info.Config.MarkerTTL)
 	}
 	return b, nil
 }
