@@ -31,6 +31,9 @@ const (
 // firstPort is the HTTP port of the first stage of the line; the others follow in order.
 const firstPort = 8081
 
+// closeTimeout bounds how long the writer of objects is waited for at the end.
+const closeTimeout = 2 * time.Second
+
 // Main is the main function of a stage's binary: it runs the stage until SIGINT or SIGTERM,
 // drains, and returns the exit code. A second signal ends the process at once.
 func Main[C any](name string, build Build[C]) int {
@@ -147,7 +150,10 @@ func connect(ctx context.Context, c config.Common, s contract.Stage, log zerolog
 	}
 	w := store.NewWriter(s3, store.WriterSettings{})
 	return b, w, func() error {
-		err := w.Close()
+		// What is acknowledged is stored, so nothing of value waits in the writer by now.
+		ctx, cancel := context.WithTimeout(context.Background(), closeTimeout)
+		defer cancel()
+		err := w.Close(ctx)
 		s3.Close()
 		return errors.Join(err, b.Close())
 	}, nil

@@ -76,6 +76,9 @@ func (r *Runner) Run(ctx context.Context) error {
 
 	subs, err := r.bind(ctx, inHand)
 	if err != nil {
+		if ctx.Err() != nil {
+			return nil // asked to stop before it had begun
+		}
 		return err
 	}
 	r.log.Info().Msg("ready")
