@@ -136,10 +136,15 @@ func stringOf(v codec.Value) string {
 	return s
 }
 
-// cut shortens s to at most n bytes, at a character's edge.
+// cut shortens s to at most n bytes, at the end of a word where it has several, so that no
+// part of a word is taken for a name.
 func cut(s string, n int) string {
 	if len(s) <= n {
 		return s
 	}
-	return strings.ToValidUTF8(s[:n], "")
+	s = strings.ToValidUTF8(s[:n], "")
+	if i := strings.LastIndexAny(s, " \t\n"); i > 0 {
+		s = s[:i]
+	}
+	return s
 }
