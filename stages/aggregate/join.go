@@ -15,10 +15,6 @@ import (
 	"github.com/jobspy/millrace/shared/store"
 )
 
-// joinTTL is how long a join is remembered after its last change: longer than any late
-// answer or replay takes.
-const joinTTL = 48 * time.Hour
-
 // tries bounds how often a compare-and-set, or a rewrite of a result, is begun anew.
 const tries = 32
 
@@ -110,7 +106,7 @@ func (a *aggregator) changeJoin(ctx context.Context, in *doc.Document, f func(j 
 		if err != nil || !changed {
 			return j, err
 		}
-		done, err := swap(ctx, kv, id, j, rev, joinTTL)
+		done, err := swap(ctx, kv, id, j, rev, a.cfg.JoinTTL)
 		if err != nil {
 			return nil, fmt.Errorf("change join %s: %w", id, err)
 		}
@@ -159,6 +155,9 @@ func swap(ctx context.Context, kv bus.KV, key string, v any, rev uint64, ttl tim
 	}
 	if errors.Is(err, bus.ErrExists) || errors.Is(err, bus.ErrRevision) {
 		return false, nil
+	}
+	if errors.Is(err, bus.ErrFull) { // until some of it has left, the document is held
+		return false, fault.Down(err)
 	}
 	return err == nil, err
 }

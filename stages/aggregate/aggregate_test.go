@@ -1,0 +1,582 @@
+package aggregate
+
+import (
+	"bytes"
+	"fmt"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/rs/zerolog"
+	"github.com/stretchr/testify/require"
+
+	"github.com/jobspy/millrace/shared/bus"
+	"github.com/jobspy/millrace/shared/codec"
+	"github.com/jobspy/millrace/shared/contract"
+	"github.com/jobspy/millrace/shared/doc"
+	"github.com/jobspy/millrace/shared/fault"
+	"github.com/jobspy/millrace/shared/ledger"
+	"github.com/jobspy/millrace/shared/stage"
+	"github.com/jobspy/millrace/shared/stagetest"
+	"github.com/jobspy/millrace/shared/store"
+)
+
+var created = time.Date(2026, 9, 1, 12, 0, 0, 0, time.UTC)
+
+// bundle is a stage with all that it talks to.
+type bundle struct {
+	t       *testing.T
+	stage   stage.Handler
+	bus     *bus.Memory
+	objects *store.Memory
+	ledger  *ledger.Ledger
+	now     time.Time
+}
+
+func setup(t *testing.T) *bundle {
+	t.Helper()
+	b := &bundle{t: t, now: created.Add(time.Second), objects: store.NewMemory(nil)}
+	b.bus = bus.NewMemory(nil, []bus.KVConfig{{Name: contract.KVJoin, MarkerTTL: time.Minute}, {Name: contract.KVLedger, MarkerTTL: time.Minute}})
+	t.Cleanup(func() { require.NoError(t, b.bus.Close()) })
+	for _, name := range contract.Buckets() {
+		_, err := b.objects.EnsureBucket(t.Context(), name)
+		require.NoError(t, err)
+	}
+	var err error
+	b.ledger, err = ledger.OpenLedger(t.Context(), b.bus, time.Hour, func() time.Time { return b.now })
+	require.NoError(t, err)
+	b.stage, err = New(t.Context(), stagetest.Config[Config](t, nil), stage.Deps{
+		Ledger: b.ledger, Bus: b.bus, Store: b.objects, Clock: func() time.Time { return b.now }, Log: zerolog.Nop(),
+	})
+	require.NoError(t, err)
+	return b
+}
+
+func document(fileID string, task contract.Task) *doc.Document {
+	d := &doc.Document{Name: fileID + ".json", Attempt: 1, Lane: contract.High, Origin: doc.Origin{Time: created}}
+	d.Metadata = doc.Metadata{
+		FileID: fileID, CreatedAt: created, TaskType: string(task), Provider: "openai", Schema: string(task) + "/1",
+		ProcessingStatus: contract.StatusRouted, Checksum: "sha256:00", FileSize: 2,
+		Extra: codec.Value(`{"tenant":"t1","campaign":7}`),
+	}
+	return d
+}
+
+// search is a message of a search among these sources.
+func search(sources ...string) *doc.Document {
+	d := document("doc-1", contract.IntentAnalysis)
+	d.Standard = &doc.Standard{Intent: &doc.Intent{IsJobRelated: true, JobTitle: "python developer"}}
+	d.Routing = &doc.Routing{Sources: sources, Deadline: created.Add(20 * time.Second).UnixMilli()}
+	return d
+}
+
+func answerOf(source string, status doc.SourceStatus, jobs []doc.JobPosting, sources ...string) *doc.Document {
+	d := search(sources...)
+	d.Source = source
+	d.Answer = &doc.Answer{Source: source, Status: status, Jobs: jobs}
+	if status == doc.SourceOK {
+		d.Answer.Raw = &store.Ref{Bucket: contract.BucketJobs, Key: "raw/" + source + "/2026-09-01/doc-1.json"}
+	}
+	return d
+}
+
+func deadlineOf(sources ...string) *doc.Document {
+	d := search(sources...)
+	d.Timer = contract.TimerJoin
+	return d
+}
+
+func job(source, id, title, company, place string) doc.JobPosting {
+	j := doc.JobPosting{Type: "JobPosting", Source: source, Identifier: id, Title: title}
+	if company != "" {
+		j.HiringOrganization = &doc.Organization{Type: "Organization", Name: company}
+	}
+	if place != "" {
+		j.JobLocation = &doc.Location{Type: "Place", Text: place}
+	}
+	return j
+}
+
+// handle gives a fresh copy of a message to the stage, as the runner would decode it.
+func (b *bundle) handle(d *doc.Document) ([]stage.Output, error) {
+	b.t.Helper()
+	body, err := d.Encode()
+	require.NoError(b.t, err)
+	in := *d
+	in.Envelope, err = doc.Decode(body)
+	require.NoError(b.t, err)
+	return b.stage.Handle(b.t.Context(), &in)
+}
+
+// done handles a message that has to end its document, and returns its outcome and answer.
+func (b *bundle) done(d *doc.Document) (doc.Outcome, string) {
+	b.t.Helper()
+	outs, err := b.handle(d)
+	require.NoError(b.t, err)
+	require.Len(b.t, outs, 2)
+	require.Equal(b.t, contract.Archive, outs[0].To)
+	require.Equal(b.t, d.Metadata.FileID, outs[0].Doc.WorkID(), "the record is the document's, not the source's")
+	require.Equal(b.t, contract.StatusAggregated, outs[0].Doc.Metadata.ProcessingStatus)
+	require.Equal(b.t, contract.ResultSubject(d.Metadata.FileID), outs[1].Subject)
+	require.Equal(b.t, doc.ResultRef(created, d.Metadata.FileID), *outs[0].Doc.Outcome.Result)
+	return *outs[0].Doc.Outcome, string(outs[1].Body)
+}
+
+// kept handles a message that must not end its document.
+func (b *bundle) kept(d *doc.Document) {
+	b.t.Helper()
+	outs, err := b.handle(d)
+	require.NoError(b.t, err)
+	require.Empty(b.t, outs)
+}
+
+func (b *bundle) object(fileID string) string {
+	b.t.Helper()
+	o, err := b.objects.Get(b.t.Context(), doc.ResultRef(created, fileID))
+	require.NoError(b.t, err)
+	return string(o.Body)
+}
+
+func (b *bundle) result(fileID string) result {
+	b.t.Helper()
+	var r result
+	require.NoError(b.t, codec.Unmarshal([]byte(b.object(fileID)), &r))
+	return r
+}
+
+// complete marks a document as ended in the ledger.
+func (b *bundle) complete(fileID string, kind ledger.Kind) {
+	b.t.Helper()
+	h := ledger.Holder{WorkID: fileID, Kind: kind}
+	c, err := b.ledger.Take(b.t.Context(), fileID, h, ledger.Entry{CreatedAt: created})
+	require.NoError(b.t, err)
+	require.Equal(b.t, ledger.Won, c)
+	require.NoError(b.t, b.ledger.Finish(b.t.Context(), fileID, h))
+}
+
+func TestTheAnswerThatCompletesAJoinMakesTheResult(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	one := []doc.JobPosting{job("a", "1", "Python Developer", "Acme Inc", "Sydney")}
+	two := []doc.JobPosting{job("b", "9", "python developer", "ACME", "sydney"), job("b", "8", "Go Developer", "Acme", "Perth")}
+	b.kept(answerOf("a", doc.SourceOK, one, "a", "b"))
+	b.kept(answerOf("a", doc.SourceOK, one, "a", "b")) // delivered again
+	o, answer := b.done(answerOf("b", doc.SourceOK, two, "a", "b"))
+	require.Equal(t, contract.OutcomeJobs, o.Outcome)
+	require.Equal(t, []doc.SourceReport{{Source: "a", Status: "ok", Jobs: 1}, {Source: "b", Status: "ok", Jobs: 2}}, o.Sources)
+	require.Len(t, o.Objects, 2)
+	require.Equal(t, answer, b.object("doc-1"))
+	r := b.result("doc-1")
+	require.Len(t, r.Jobs, 2, "the same job of two sources stands there once")
+	for _, j := range r.Jobs {
+		require.True(t, strings.HasPrefix(j.JobID, "doc-1_"), j.JobID)
+		require.InDelta(t, 0.55, *j.Quality, 0.0001)
+	}
+	require.Contains(t, answer, `"enrichments":[]`)
+	require.Contains(t, answer, `"verdicts":[]`)
+
+	again, sameAnswer := b.done(answerOf("b", doc.SourceOK, two, "a", "b"))
+	require.Equal(t, o, again)
+	require.Equal(t, answer, sameAnswer)
+	b.kept(deadlineOf("a", "b"))
+	b.kept(answerOf("a", doc.SourceOK, one, "a", "b"))
+}
+
+func TestTheOrderOfAnswersDoesNotMatter(t *testing.T) {
+	t.Parallel()
+	jobs := map[string][]doc.JobPosting{
+		"a": {job("a", "1", "Python Developer", "Acme", "Sydney"), job("a", "2", "Ruby Developer", "Acme", "")},
+		"b": {job("b", "7", "Python developer", "Acme Pty Ltd", "Sydney")},
+		"c": {job("c", "x", "Python Developer", "", "Sydney")},
+	}
+	jobs["b"][0].URL = "https://example.org/7"
+	objects := map[string]bool{}
+	for _, order := range []string{"abc", "acb", "bac", "bca", "cab", "cba"} {
+		b := setup(t)
+		for i, s := range strings.Split(order, "") {
+			in := answerOf(s, doc.SourceOK, jobs[s], "a", "b", "c")
+			if i < 2 {
+				b.kept(in)
+			} else {
+				b.done(in)
+			}
+		}
+		objects[b.object("doc-1")] = true
+		r := b.result("doc-1")
+		require.Len(t, r.Jobs, 3)
+		require.Equal(t, "7", r.Jobs[0].Identifier, "the most complete copy is kept, and stands first")
+	}
+	require.Len(t, objects, 1)
+}
+
+func TestTheDeadlineClosesAJoinWithWhatIsThere(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	late := answerOf("b", doc.SourceOK, []doc.JobPosting{job("b", "8", "Go Developer", "Acme", "Perth")}, "a", "b")
+	b.kept(answerOf("a", doc.SourceUnreachable, nil, "a", "b"))
+	o, first := b.done(deadlineOf("a", "b"))
+	require.Equal(t, contract.OutcomeDegraded, o.Outcome)
+	require.Equal(t, []doc.SourceStatus{"unreachable", "timeout"}, []doc.SourceStatus{o.Sources[0].Status, o.Sources[1].Status})
+	require.Empty(t, b.result("doc-1").Jobs)
+
+	b.kept(late)
+	r := b.result("doc-1")
+	require.Len(t, r.Jobs, 1, "a late answer changes the result object")
+	require.Equal(t, doc.SourceOK, r.Sources[1].Status)
+	changed := b.object("doc-1")
+	require.NotEqual(t, first, changed)
+	b.kept(late)
+
+	again, _ := b.done(deadlineOf("a", "b"))
+	require.Equal(t, o, again, "the record never changes")
+	require.Equal(t, changed, b.object("doc-1"), "nor does a redelivery take back what came late")
+}
+
+func TestNoAnswerAtAllIsDegradedAndNoMatchIsNot(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	o, _ := b.done(deadlineOf("a"))
+	require.Equal(t, contract.OutcomeDegraded, o.Outcome)
+	b = setup(t)
+	o, answer := b.done(answerOf("a", doc.SourceOK, nil, "a"))
+	require.Equal(t, contract.OutcomeJobs, o.Outcome)
+	require.Contains(t, answer, `"jobs":[]`)
+}
+
+func TestAReplayBeginsTheJoinAnew(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	old := []doc.JobPosting{job("a", "1", "Old", "Acme", "Perth")}
+	b.done(answerOf("a", doc.SourceOK, old, "a"))
+	replayed := answerOf("a", doc.SourceOK, []doc.JobPosting{job("a", "2", "New", "Acme", "Perth")}, "a", "b")
+	replayed.Replay = 1
+	b.kept(replayed)
+	b.kept(answerOf("a", doc.SourceOK, old, "a")) // of the first time, delivered again
+	b.kept(deadlineOf("a"))
+	end := deadlineOf("a", "b")
+	end.Replay = 1
+	o, _ := b.done(end)
+	require.Equal(t, contract.OutcomeJobs, o.Outcome)
+	r := b.result("doc-1")
+	require.Len(t, r.Jobs, 1)
+	require.Equal(t, "New", r.Jobs[0].Title)
+}
+
+func TestOneOfManyWhoEndAJoinAtOnceWins(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	sources := strings.Split("abcdefgh", "")
+	var mu sync.Mutex
+	ends := 0
+	var all sync.WaitGroup
+	take := func(d *doc.Document) {
+		outs, err := b.stage.Handle(t.Context(), d)
+		mu.Lock()
+		defer mu.Unlock()
+		if err != nil {
+			t.Error(err)
+		}
+		if len(outs) > 0 {
+			ends++
+		}
+	}
+	for _, s := range sources {
+		d := answerOf(s, doc.SourceOK, []doc.JobPosting{job(s, "1", "Job "+s, "Acme", "Perth")}, sources...)
+		all.Go(func() { take(d) })
+	}
+	d := deadlineOf(sources...)
+	all.Go(func() { take(d) })
+	all.Wait()
+	require.Equal(t, 1, ends)
+	require.Len(t, b.result("doc-1").Jobs, len(sources), "every answer is in the result, late or not")
+}
+
+func TestDocumentsThatNeedNoSearch(t *testing.T) {
+	t.Parallel()
+	extracted := document("doc-1", contract.JobExtraction)
+	extracted.Standard = &doc.Standard{Jobs: []doc.JobPosting{job("", "", "Cook", "", ""), job("", "", "cook", "", ""), job("", "", "Waiter", "Cafe", "Perth")}}
+	extracted.Standard.Jobs[2].Extra = codec.Value(`{"verdict":"mine","beds":2,"enriched":1}`)
+	none := document("doc-1", contract.JobExtraction)
+	none.Standard = &doc.Standard{}
+	other := document("doc-1", contract.IntentAnalysis)
+	other.Standard = &doc.Standard{Intent: &doc.Intent{}}
+	sourceless := document("doc-1", contract.IntentAnalysis)
+	sourceless.Standard = &doc.Standard{Intent: &doc.Intent{IsJobRelated: true}}
+	split := document("doc-1", contract.JobExtraction)
+	split.Outcome = &doc.Outcome{Outcome: contract.OutcomeSplit}
+	tests := []struct {
+		name string
+		in   *doc.Document
+		want contract.Outcome
+		jobs int
+	}{
+		{"extracted jobs are their own result, each once", extracted, contract.OutcomeJobs, 2},
+		{"an extraction without jobs is stored", none, contract.OutcomeStored, 0},
+		{"what is not about jobs is not searched for", other, contract.OutcomeNoSearch, 0},
+		{"a search with nobody to ask is degraded", sourceless, contract.OutcomeDegraded, 0},
+		{"a document that was split has ended", split, contract.OutcomeSplit, 0},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			b := setup(t)
+			o, answer := b.done(tt.in)
+			require.Equal(t, tt.want, o.Outcome)
+			require.Len(t, b.result("doc-1").Jobs, tt.jobs)
+			require.Equal(t, answer, b.object("doc-1"))
+			require.Contains(t, answer, `"tenant":"t1"`)
+			require.NotContains(t, answer, "mine", "reserved members of a job are dropped")
+			_, sameAnswer := b.done(tt.in)
+			require.Equal(t, answer, sameAnswer)
+		})
+	}
+}
+
+func TestAnAnswerTooLargeForAMessageNamesTheResult(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	in := document("doc-1", contract.JobExtraction)
+	in.Metadata.UserQuery = strings.Repeat("q", maxAnswer)
+	in.Standard = &doc.Standard{Jobs: []doc.JobPosting{job("", "", "Cook", "Cafe", "Perth")}}
+	_, answer := b.done(in)
+	require.Less(t, len(answer), 2000)
+	require.Contains(t, answer, `"result":{"bucket":"job-data","key":"processed/2026-09-01/doc-1.json"}`)
+	require.Contains(t, answer, `"jobs_omitted":1`)
+	require.Len(t, b.result("doc-1").Jobs, 1)
+}
+
+func TestInputsThatAreNone(t *testing.T) {
+	t.Parallel()
+	bare := document("doc-1", contract.JobExtraction)
+	unknown := document("doc-1", "poetry")
+	unknown.Standard = &doc.Standard{}
+	stranger := answerOf("z", doc.SourceOK, nil, "a")
+	empty := deadlineOf()
+	timer := document("doc-1", contract.IntentAnalysis)
+	timer.Timer = "other"
+	decided := document("doc-1", contract.IntentAnalysis)
+	decided.Outcome = &doc.Outcome{Outcome: contract.OutcomeJobs}
+	intentless := document("doc-1", contract.IntentAnalysis)
+	intentless.Standard = &doc.Standard{}
+	for name, tt := range map[string]struct {
+		in   *doc.Document
+		want contract.Reason
+	}{
+		"no standard form": {bare, contract.ReasonMalformed}, "no known task": {unknown, contract.ReasonUnroutable},
+		"an answer nobody asked for": {stranger, contract.ReasonMalformed}, "a deadline without sources": {empty, contract.ReasonMalformed},
+		"another timer": {timer, contract.ReasonUnroutable}, "a search without answer": {search("a"), contract.ReasonUnroutable},
+		"an outcome decided too early": {decided, contract.ReasonUnroutable}, "no intent": {intentless, contract.ReasonMalformed},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			outs, err := setup(t).handle(tt.in)
+			require.Empty(t, outs)
+			require.Equal(t, fault.Permanent, fault.Of(err).Kind)
+			require.Equal(t, tt.want, fault.Of(err).Reason)
+		})
+	}
+}
+
+func TestAJoinHoldsReferencesOnly(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	long := job("a", "1", "Cook", "Cafe", "Perth")
+	long.Description = strings.Repeat("word ", 10000)
+	b.kept(answerOf("a", doc.SourceOK, []doc.JobPosting{long}, "a", "b"))
+	kv, err := b.bus.KV(t.Context(), contract.KVJoin)
+	require.NoError(t, err)
+	e, err := kv.Get(t.Context(), "doc-1")
+	require.NoError(t, err)
+	require.Less(t, len(e.Value), 500)
+	require.True(t, bytes.Contains(e.Value, []byte(`"llm-processed","key":"_claim/doc-1/answer-a-r0.json"`)), string(e.Value))
+}
+
+// enrichment is a document with facts about a target, verdict one with a judgement.
+func enrichment(fileID string, target doc.Target, facts string) *doc.Document {
+	d := document(fileID, contract.DataEnrichment)
+	d.Standard = &doc.Standard{Target: &target, Facts: codec.Value(facts)}
+	return d
+}
+
+func verdict(fileID string, target doc.Target, text string) *doc.Document {
+	d := document(fileID, contract.QualityValidation)
+	score := 0.25
+	d.Standard = &doc.Standard{Target: &target, Review: &doc.Verdict{Verdict: text, Score: &score, Issues: codec.Value(`["vague"]`)}}
+	return d
+}
+
+// completed returns a bundle with one finished search and the id of its job.
+func completed(t *testing.T) (*bundle, string) {
+	t.Helper()
+	b := setup(t)
+	j := job("a", "1", "Cook", "Cafe", "Perth")
+	j.Extra = codec.Value(`{"zeta":1,"alpha":{"b":1,"a":2}}`)
+	b.kept(answerOf("a", doc.SourceOK, []doc.JobPosting{j}, "a", "b"))
+	b.done(deadlineOf("a", "b"))
+	b.complete("doc-1", ledger.Completed)
+	return b, b.result("doc-1").Jobs[0].JobID
+}
+
+func TestChangesGiveTheSameResultInWhateverOrder(t *testing.T) {
+	t.Parallel()
+	var results []string
+	for _, order := range [][]int{{0, 1, 2, 3, 4}, {4, 3, 2, 1, 0}, {2, 0, 4, 1, 3}} {
+		b, id := completed(t)
+		steps := []func(){
+			func() {
+				b.done(enrichment("enr-1", doc.Target{FileID: "doc-1"}, `{"tier":"gold","a":{"y":1,"x":2.0}}`))
+			},
+			func() { b.done(enrichment("enr-2", doc.Target{FileID: "doc-1"}, `{"tier":"silver"}`)) },
+			func() { b.done(enrichment("enr-3", doc.Target{JobID: id}, `{"salary":"90k"}`)) },
+			func() { b.done(verdict("ver-1", doc.Target{JobID: id, FileID: "doc-1"}, "reject")) },
+			func() {
+				b.kept(answerOf("b", doc.SourceOK, []doc.JobPosting{job("b", "2", "Baker", "Cafe", "Perth")}, "a", "b"))
+			},
+		}
+		for _, i := range order {
+			steps[i]()
+			steps[i]() // delivered again
+		}
+		results = append(results, b.object("doc-1"))
+	}
+	require.Equal(t, results[0], results[1])
+	require.Equal(t, results[0], results[2])
+	var r result
+	require.NoError(t, codec.Unmarshal([]byte(results[0]), &r))
+	require.Len(t, r.Jobs, 2)
+	require.Len(t, r.Enrichments, 3)
+	require.Len(t, r.Verdicts, 1)
+	require.JSONEq(t, `{"tier":"silver","a":{"y":1,"x":2.0}}`, string(r.Facts))
+	require.Nil(t, r.Verdict)
+	extra := ""
+	for _, j := range r.Jobs {
+		if j.Title == "Cook" {
+			extra = string(j.Extra)
+		}
+	}
+	require.JSONEq(t, `{"alpha":{"b":1,"a":2},"enriched":{"salary":"90k"},"zeta":1,"verdict":{"verdict":"reject","score":0.25,"issues":["vague"]}}`, extra)
+}
+
+func TestAChangeHasAResultOfItsOwn(t *testing.T) {
+	t.Parallel()
+	b, _ := completed(t)
+	o, answer := b.done(verdict("ver-1", doc.Target{FileID: "doc-1"}, "accept"))
+	require.Equal(t, contract.OutcomeVerdict, o.Outcome)
+	require.Contains(t, answer, `"change":{"file_id":"ver-1","target":{"file_id":"doc-1"},"verdict":{"verdict":"accept"`)
+	o, _ = b.done(enrichment("enr-1", doc.Target{FileID: "doc-1"}, `{"a":1}`))
+	require.Equal(t, contract.OutcomeMerged, o.Outcome)
+	require.Equal(t, "accept", b.result("doc-1").Verdict.Verdict)
+
+	b.complete("enr-1", ledger.Completed)
+	b.done(enrichment("enr-2", doc.Target{FileID: "enr-1"}, `{"source":"survey"}`))
+	r := b.result("enr-1")
+	require.NotNil(t, r.Change, "what is said about a change leaves the change")
+	require.Len(t, r.Enrichments, 1)
+}
+
+func TestAForgottenJoinIsMadeUpForByTheResult(t *testing.T) {
+	t.Parallel()
+	b, id := completed(t)
+	b.done(enrichment("enr-1", doc.Target{JobID: id}, `{"a":1}`))
+	kv, err := b.bus.KV(t.Context(), contract.KVJoin)
+	require.NoError(t, err)
+	before := b.object("doc-1")
+	require.NoError(t, kv.Delete(t.Context(), "doc-1"))
+	require.NoError(t, kv.Delete(t.Context(), aboutKey("doc-1")))
+	b.done(enrichment("enr-2", doc.Target{JobID: id}, `{"b":2}`))
+	r := b.result("doc-1")
+	require.Len(t, r.Enrichments, 2)
+	require.JSONEq(t, `{"alpha":{"b":1,"a":2},"enriched":{"a":1,"b":2},"zeta":1}`, string(r.Jobs[0].Extra))
+
+	require.NoError(t, r.strip())
+	var first result
+	require.NoError(t, codec.Unmarshal([]byte(before), &first))
+	require.NoError(t, first.strip())
+	require.Equal(t, first, r)
+}
+
+func TestATargetIsWaitedForAndThenUnroutable(t *testing.T) {
+	t.Parallel()
+	tests := []struct {
+		name   string
+		target doc.Target
+		text   string
+		given  func(b *bundle)
+		waits  bool
+	}{
+		{"unknown", doc.Target{FileID: "doc-9"}, "not known", func(*bundle) {}, true},
+		{"on its way", doc.Target{FileID: "doc-9"}, "not ended", func(b *bundle) {
+			_, _, err := b.ledger.Open(b.t.Context(), "doc-9", ledger.Entry{})
+			require.NoError(b.t, err)
+		}, true},
+		{"a dead letter", doc.Target{FileID: "doc-9"}, "dead letter", func(b *bundle) { b.complete("doc-9", ledger.Dead) }, true},
+		{"another job", doc.Target{JobID: "doc-1_ffffffff"}, "not in the result", func(*bundle) {}, true},
+		{"a job of another file", doc.Target{JobID: "doc-1_ffffffff", FileID: "doc-9"}, "not of file", func(*bundle) {}, false},
+		{"no id", doc.Target{JobID: "nonsense"}, "no id", func(*bundle) {}, false},
+		{"itself", doc.Target{FileID: "enr-1"}, "its own target", func(*bundle) {}, false},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			b, _ := completed(t)
+			tt.given(b)
+			b.now = created.Add(19 * time.Second)
+			_, err := b.handle(enrichment("enr-1", tt.target, `{}`))
+			require.ErrorContains(t, err, tt.text)
+			v := fault.Of(err)
+			if tt.waits {
+				require.Equal(t, fault.Waiting, v.Kind)
+				require.Equal(t, time.Second, v.After, "not beyond the deadline")
+				b.now = created.Add(20 * time.Second)
+				_, err = b.handle(enrichment("enr-1", tt.target, `{}`))
+				v = fault.Of(err)
+			}
+			require.Equal(t, fault.Permanent, v.Kind)
+			require.Equal(t, contract.ReasonUnroutable, v.Reason)
+			require.ErrorContains(t, err, "target")
+		})
+	}
+}
+
+func TestManyChangesAtOnceAreAllInTheResult(t *testing.T) {
+	t.Parallel()
+	b, id := completed(t)
+	var all sync.WaitGroup
+	for i := range 12 {
+		d := enrichment(fmt.Sprintf("enr-%02d", i), doc.Target{JobID: id}, fmt.Sprintf(`{"f%d":%d}`, i, i))
+		all.Go(func() {
+			if outs, err := b.stage.Handle(t.Context(), d); err != nil || len(outs) != 2 {
+				t.Error(len(outs), err)
+			}
+		})
+	}
+	all.Wait()
+	require.Len(t, b.result("doc-1").Enrichments, 12)
+}
+
+func TestWhatIsSaidAboutADocumentIsBounded(t *testing.T) {
+	t.Parallel()
+	b, _ := completed(t)
+	big := `{"text":"` + strings.Repeat("x", 9<<20) + `"}`
+	b.done(enrichment("enr-1", doc.Target{FileID: "doc-1"}, big))
+	for id, facts := range map[string]string{"enr-2": big, "enr-3": `{"text":"` + strings.Repeat("x", 17<<20) + `"}`} {
+		_, err := b.handle(enrichment(id, doc.Target{FileID: "doc-1"}, facts))
+		require.Equal(t, contract.ReasonOversize, fault.Of(err).Reason)
+	}
+}
+
+func TestAStoreThatIsDownStopsTheDocumentAndLosesNothing(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	handler, err := New(t.Context(), stagetest.Config[Config](t, nil), stage.Deps{
+		Ledger: b.ledger, Bus: b.bus, Store: store.NewMemory(nil), Clock: func() time.Time { return b.now },
+	})
+	require.NoError(t, err)
+	in := answerOf("a", doc.SourceOK, []doc.JobPosting{job("a", "1", "Cook", "Cafe", "Perth")}, "a")
+	outs, err := handler.Handle(t.Context(), in)
+	require.Empty(t, outs)
+	require.Equal(t, fault.Unavailable, fault.Of(err).Kind)
+	o, _ := b.done(in)
+	require.Equal(t, contract.OutcomeJobs, o.Outcome)
+}
