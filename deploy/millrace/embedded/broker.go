@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"strconv"
+	"sync"
 	"time"
 
 	"github.com/nats-io/nats-server/v2/server"
@@ -44,6 +45,9 @@ type BrokerConfig struct {
 type Broker struct {
 	srv    *server.Server
 	folder *folder
+
+	stop    sync.Once
+	stopErr error
 }
 
 // StartBroker starts the broker and returns when it takes connections. Each message that
@@ -115,21 +119,29 @@ func (b *Broker) SyncAlways() bool {
 // Stop ends the broker and gives its folder back. It takes at most ten seconds: then it
 // reports an error and the folder stays locked until the process ends. Idempotent.
 func (b *Broker) Stop() error {
+	b.stop.Do(func() {
+		if err := b.shutdown(); err != nil {
+			b.stopErr = fmt.Errorf("stop broker: %w", err)
+		}
+	})
+	return b.stopErr
+}
+
+func (b *Broker) shutdown() error {
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
 		b.srv.Shutdown()
 		b.srv.WaitForShutdown()
 	}()
+	timer := time.NewTimer(brokerStop)
+	defer timer.Stop()
 	select {
 	case <-done:
-	case <-time.After(brokerStop):
-		return fmt.Errorf("stop broker: still busy after %v", brokerStop)
+		return b.folder.release(true)
+	case <-timer.C:
+		return fmt.Errorf("still busy after %v", brokerStop)
 	}
-	if err := b.folder.release(true); err != nil {
-		return fmt.Errorf("stop broker: %w", err)
-	}
-	return nil
 }
 
 // splitAddr returns the parts of host:port in the form the server takes; for an empty

@@ -28,6 +28,8 @@ const (
 	s3Requests    = 1024
 	// s3Parts is the most parts of one upload, as in S3.
 	s3Parts = 10000
+	// s3Copy is the largest object in bytes that the server copies, as in S3.
+	s3Copy = 5 << 30
 	// s3Buffer is the size in bytes of the buffers through which bodies go.
 	s3Buffer = 64 << 10
 	// s3Health is where the server says that it is up; no bucket can have such a name.
@@ -126,6 +128,7 @@ func (s *S3) open(gap time.Duration, syncFS func() error) error {
 		ForceNoObjLockFile:  true, // this process has the folder to itself
 		ValidateBucketNames: true,
 		IOBufferSize:        s3Buffer,
+		CopyObjectThreshold: s3Copy, // 0 would refuse every copy
 	}
 	opts.SetNewDirPerm(dirPerm)
 	opts.SetNewFilePerm(filePerm)
@@ -162,18 +165,28 @@ func (s *S3) serve(ctx context.Context, c S3Config) error {
 	defer done()
 	select {
 	case <-listening:
+		err = healthy(ctx, addr)
 	case <-s.ended:
-		cancel()
-		return fmt.Errorf("listen on %q: %w", addr, s.failure())
+		err = s.failure()
 	case <-ctx.Done():
-		cancel()
-		return fmt.Errorf("listen on %q: %w", addr, context.Cause(ctx))
+		err = context.Cause(ctx)
 	}
-	if err := healthy(ctx, addr); err != nil {
-		cancel()
+	if err != nil {
+		s.halt()
 		return fmt.Errorf("listen on %q: %w", addr, err)
 	}
 	return nil
+}
+
+// halt ends the server and waits for it, but not for clients that keep it waiting.
+func (s *S3) halt() {
+	s.cancel()
+	timer := time.NewTimer(s3Stop)
+	defer timer.Stop()
+	select {
+	case <-s.ended:
+	case <-timer.C:
+	}
 }
 
 // failure returns why the server ended by itself.
@@ -194,13 +207,7 @@ func (s *S3) Done() <-chan struct{} { return s.ended }
 // and gives the folder back. What was acknowledged is on disk. Idempotent.
 func (s *S3) Stop() error {
 	s.stop.Do(func() {
-		s.cancel()
-		timer := time.NewTimer(s3Stop)
-		defer timer.Stop()
-		select {
-		case <-s.ended:
-		case <-timer.C:
-		}
+		s.halt()
 		if err := s.close(true); err != nil {
 			s.stopErr = fmt.Errorf("stop object store: %w", err)
 		}
