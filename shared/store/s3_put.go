@@ -121,7 +121,8 @@ func putError(ctx context.Context, err error) error {
 
 // putBatch stores the objects at indices, all of one bucket, in one request, and sets the
 // error of each. Where the store refuses the batch each object is put by itself, so that
-// each gets its own answer.
+// each gets its own answer and replaces what the store unpacked before it saw that, say,
+// the batch was damaged on its way.
 func (s *S3) putBatch(ctx context.Context, objects []Object, indices []int, errs []error) {
 	err := s.snowball(ctx, objects, indices)
 	answer := minio.ToErrorResponse(err)
