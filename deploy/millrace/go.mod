@@ -5,6 +5,7 @@ go 1.26.0
 require (
 	github.com/alecthomas/kong v1.17.0
 	github.com/aws/aws-sdk-go-v2/service/s3 v1.109.1
+	github.com/fsnotify/fsnotify v1.10.1
 	github.com/google/uuid v1.6.0
 	github.com/jobspy/millrace/schemas v0.0.0
 	github.com/jobspy/millrace/shared v0.0.0
@@ -12,7 +13,9 @@ require (
 	github.com/jobspy/millrace/stages/archive v0.0.0
 	github.com/jobspy/millrace/stages/enrich v0.0.0
 	github.com/jobspy/millrace/stages/ingest v0.0.0
+	github.com/jobspy/millrace/stages/route v0.0.0-00010101000000-000000000000
 	github.com/jobspy/millrace/stages/scrape v0.0.0
+	github.com/jobspy/millrace/stages/standardize v0.0.0-00010101000000-000000000000
 	github.com/jobspy/millrace/stages/validate v0.0.0
 	github.com/minio/minio-go/v7 v7.4.1
 	github.com/nats-io/nats-server/v2 v2.15.2
@@ -21,8 +24,12 @@ require (
 	github.com/rs/zerolog v1.35.1
 	github.com/stretchr/testify v1.12.1
 	github.com/versity/versitygw v1.8.0
+	go.uber.org/goleak v1.3.0
 	golang.org/x/sync v0.24.0
 	golang.org/x/sys v0.49.0
+	golang.org/x/term v0.47.0
+	golang.org/x/time v0.16.0
+	gopkg.in/natefinch/lumberjack.v2 v2.2.1
 )
 
 require (
@@ -102,10 +109,9 @@ require (
 	golang.org/x/crypto v0.58.0 // indirect
 	golang.org/x/net v0.61.0 // indirect
 	golang.org/x/text v0.43.0 // indirect
-	golang.org/x/time v0.16.0 // indirect
+	golang.org/x/tools v0.52.0 // indirect
 	google.golang.org/protobuf v1.36.12 // indirect
 	gopkg.in/ini.v1 v1.67.3 // indirect
-	gopkg.in/natefinch/lumberjack.v2 v2.2.1 // indirect
 )
 
 replace (

@@ -1,0 +1,132 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"path/filepath"
+	"time"
+
+	"github.com/rs/zerolog"
+
+	"github.com/jobspy/millrace/deploy/millrace/up"
+	"github.com/jobspy/millrace/shared/bus"
+	"github.com/jobspy/millrace/shared/config"
+	"github.com/jobspy/millrace/shared/ledger"
+	"github.com/jobspy/millrace/shared/stage"
+	"github.com/jobspy/millrace/shared/store"
+)
+
+// connectWait is how long a command waits for the broker before it says that it is not there.
+const connectWait = 5 * time.Second
+
+// globals is what all commands share. Only the goroutine of the command opens connections.
+type globals struct {
+	stdin          io.Reader
+	stdout, stderr io.Writer
+	env            map[string]string // the environment, secrets read from their files
+
+	common config.Common // set for commands that have a connection
+	data   string        // data folder of a local "up", as an absolute path
+	opened *bus.JetStream
+	s3     *store.S3
+}
+
+// connection holds the flags of every command that talks to the broker or the store.
+type connection struct {
+	Nats string `help:"Broker, instead of NATS_URL." placeholder:"URL"`
+	S3   string `help:"Object store, instead of S3_ENDPOINT." placeholder:"HOST:PORT" name:"s3"`
+	Data string `help:"Data folder of a running \"millrace up\"; its credentials.env gives what the environment does not." default:".millrace" placeholder:"DIR"`
+}
+
+// AfterApply settles where broker and store are: flags win over the environment, and that
+// over what a local "up" has written down.
+func (c *connection) AfterApply(g *globals) error {
+	dir, err := filepath.Abs(c.Data)
+	if err != nil {
+		return usagef("find the data folder %q: %w", c.Data, err)
+	}
+	g.data = dir
+	vars := maps.Clone(g.env)
+	if vars["S3_ACCESS_KEY"] == "" && vars["S3_SECRET_KEY"] == "" {
+		kept, err := up.ReadCredentials(dir)
+		if err != nil {
+			return &exitError{code: exitUsage, err: err}
+		}
+		for name, value := range kept {
+			if vars[name] == "" {
+				vars[name] = value
+			}
+		}
+	}
+	if c.Nats != "" {
+		vars["NATS_URL"] = c.Nats
+	}
+	if c.S3 != "" {
+		vars["S3_ENDPOINT"] = c.S3
+	}
+	common, err := config.Parse[config.Common](vars)
+	if err != nil {
+		return usagef("the settings are wrong: %w", err)
+	}
+	g.common, g.env = common, vars
+	return nil
+}
+
+// bus connects to the broker at the first call.
+func (g *globals) bus(ctx context.Context) (*bus.JetStream, error) {
+	if g.opened != nil {
+		return g.opened, nil
+	}
+	s := stage.BusSettings(g.common, "cli", zerolog.Nop())
+	s.FirstWait = connectWait
+	b, err := bus.Connect(ctx, s)
+	if err != nil {
+		return nil, fmt.Errorf("broker %s: %w", g.common.NATS.URL, err)
+	}
+	g.opened = b
+	return b, nil
+}
+
+// store opens the object store at the first call; whether it answers shows at the first use.
+func (g *globals) store(ctx context.Context) (*store.S3, error) {
+	if g.s3 != nil {
+		return g.s3, nil
+	}
+	if g.common.S3.AccessKey == "" || g.common.S3.SecretKey == "" {
+		return nil, usagef("object store %s: S3_ACCESS_KEY and S3_SECRET_KEY are not set, and %s has no %s",
+			g.common.S3.Endpoint, g.data, up.CredentialsFile)
+	}
+	s, err := store.OpenS3(ctx, stage.S3Settings(g.common))
+	if err != nil {
+		return nil, usagef("object store %s: %w", g.common.S3.Endpoint, err)
+	}
+	g.s3 = s
+	return s, nil
+}
+
+// ledger opens the ledger for reading, and for the marks of replays.
+func (g *globals) ledger(ctx context.Context) (*ledger.Ledger, error) {
+	b, err := g.bus(ctx)
+	if err != nil {
+		return nil, err
+	}
+	l, err := ledger.OpenLedger(ctx, b, 0, time.Now)
+	if errors.Is(err, bus.ErrNoStream) {
+		return nil, fmt.Errorf("%w (run millrace provision first)", err)
+	}
+	return l, err
+}
+
+// close closes what was opened.
+func (g *globals) close() error {
+	if g.s3 != nil {
+		g.s3.Close()
+	}
+	if g.opened != nil {
+		return g.opened.Close()
+	}
+	return nil
+}

@@ -1,0 +1,114 @@
+package operate
+
+import (
+	"bytes"
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/jobspy/millrace/shared/contract"
+	"github.com/jobspy/millrace/shared/store"
+)
+
+// storeGrain is how coarse the times of objects are.
+const storeGrain = time.Second
+
+// objects checks the object store.
+func (d *Doctor) objects(ctx context.Context) {
+	s, err := d.S3(ctx)
+	if err != nil {
+		d.note("store", Fail, "set S3_ENDPOINT, S3_ACCESS_KEY and S3_SECRET_KEY", "%v", err)
+		return
+	}
+	if !d.buckets(ctx, s) {
+		return
+	}
+	can, err := s.Probe(ctx)
+	if err != nil {
+		d.note("store", Fail, "", "%v", err)
+		return
+	}
+	d.capabilities(can)
+	d.testObject(ctx, s)
+}
+
+// buckets reports whether all buckets are there.
+func (d *Doctor) buckets(ctx context.Context, s store.Store) bool {
+	var lacking []string
+	for _, bucket := range contract.Buckets() {
+		gone, err := missing(ctx, s, bucket)
+		if err != nil {
+			d.note("store", Fail, "start the store, or set S3_ENDPOINT and its keys", "%v", err)
+			return false
+		}
+		if gone {
+			lacking = append(lacking, bucket)
+		}
+	}
+	if len(lacking) > 0 {
+		d.note("buckets", Fail, planAdvice, "missing: %s", strings.Join(lacking, ", "))
+		return false
+	}
+	d.note("buckets", OK, "", "all %d are there", len(contract.Buckets()))
+	return true
+}
+
+// capabilities says what the store can do. Only the conditional put guards a promise: that
+// a file name is given once.
+func (d *Doctor) capabilities(can store.Capabilities) {
+	var has, lacks []string
+	for _, c := range []struct {
+		name string
+		has  bool
+	}{
+		{"conditional put", can.ConditionalPut}, {"batched put", can.BatchedPut}, {"versioning", can.Versioning},
+		{"lifecycle", can.Lifecycle}, {"lock", can.Lock}, {"encryption", can.Encryption},
+	} {
+		if c.has {
+			has = append(has, c.name)
+		} else {
+			lacks = append(lacks, c.name)
+		}
+	}
+	text := fmt.Sprintf("can do: %s; cannot, and is not asked to: %s", list(has), list(lacks))
+	if !can.ConditionalPut {
+		d.note("store", Warn, "use a store with conditional puts, or names of documents that are unique",
+			"%s; two documents with one file name can take it both", text)
+		return
+	}
+	d.note("store", OK, "", "%s", text)
+}
+
+func list(names []string) string {
+	if len(names) == 0 {
+		return "nothing"
+	}
+	return strings.Join(names, ", ")
+}
+
+// testObject writes an object, reads it back and deletes it.
+func (d *Doctor) testObject(ctx context.Context, s store.Store) {
+	ref := store.Ref{Bucket: contract.BucketProcessed, Key: "_probe/doctor-" + strings.ToLower(rand.Text())}
+	body := []byte(`{"written_by":"millrace doctor"}`)
+	before := time.Now()
+	err := errors.Join(s.Put(ctx, store.Object{Ref: ref, Body: body})...)
+	after := time.Now()
+	if err != nil {
+		d.note("test object", Fail, "", "%v", err)
+		return
+	}
+	there, err := s.Get(ctx, ref)
+	if err == nil && !bytes.Equal(there.Body, body) {
+		err = fmt.Errorf("%s was read back with other bytes", ref)
+	}
+	info, statErr := s.Stat(ctx, ref)
+	if err = errors.Join(err, statErr, s.Delete(ctx, ref)); err != nil {
+		d.note("test object", Fail, "", "%v", err)
+		return
+	}
+	d.note("test object", OK, "", "written, read back and deleted in %s", time.Since(before).Round(time.Millisecond))
+	d.clock("store clock", info.Modified, before, after, storeGrain)
+}
