@@ -240,9 +240,11 @@ func (j *JetStream) Close() error {
 		running = append(running, p)
 	}
 	j.mu.Unlock()
+	var stopping sync.WaitGroup
 	for _, p := range running {
-		p.Stop()
+		stopping.Go(p.Stop)
 	}
+	stopping.Wait()
 	err := j.nc.Drain()
 	if err != nil {
 		j.nc.Close() // not connected: there is nothing to wait for

@@ -2,7 +2,6 @@ package bus
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 	"strconv"
@@ -77,7 +76,8 @@ type slot struct {
 
 // Consume implements Bus. The context bounds the check that the consumer exists. fn must
 // not call Stop. A delivery that was not settled in time, and that the broker hands out
-// again therefore, gives its credit back by itself.
+// again therefore, gives its credit back by itself; the time is the consumer's AckWait as
+// it was when Consume was called.
 func (j *JetStream) Consume(ctx context.Context, stream, consumer string, credits int, fn func(Delivery)) (Subscription, error) {
 	info, err := j.consumerInfo(ctx, stream, consumer)
 	if err != nil {
@@ -318,8 +318,9 @@ func (p *puller) finish() {
 	delete(p.j.running, p)
 	p.j.mu.Unlock()
 	p.unsubscribe()
-	if err := p.j.nc.FlushTimeout(stopWait); err != nil && !errors.Is(err, nats.ErrConnectionClosed) {
-		p.j.log.Warn().Err(err).Str("consumer", p.consumer).Msg("broker did not confirm the end of a subscription")
+	if p.j.nc.IsConnected() {
+		// Without an answer the broker's timer does the same.
+		_ = p.j.nc.FlushTimeout(stopWait)
 	}
 	for {
 		select {

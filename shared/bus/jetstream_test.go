@@ -222,3 +222,34 @@ func TestCloseEndsEveryConsume(t *testing.T) {
 	require.Equal(t, fault.Unavailable, fault.Of(err).Kind)
 	require.LessOrEqual(t, calls.Load(), int64(1))
 }
+
+func TestKeysThatAreGoneLeaveNothingBehind(t *testing.T) {
+	t.Parallel()
+	b := bustest.Connect(t, bustest.Server(t))
+	plan := topology.Topology{Buckets: []bus.KVConfig{{Name: "B", MarkerTTL: time.Second}}}
+	_, err := topology.Apply(t.Context(), b.JetStream(), plan, false)
+	require.NoError(t, err)
+	kv, err := b.KV(t.Context(), "B")
+	require.NoError(t, err)
+	_, err = kv.Create(t.Context(), "deleted", []byte("1"), 0)
+	require.NoError(t, err)
+	require.NoError(t, kv.Delete(t.Context(), "deleted"))
+	_, err = kv.Create(t.Context(), "expired", []byte("1"), time.Second)
+	require.NoError(t, err)
+	require.Eventually(t, func() bool {
+		info, err := b.Info(t.Context(), "KV_B")
+		require.NoError(t, err)
+		return info.Messages == 0
+	}, patience, 20*time.Millisecond)
+
+	theirs, err := b.JetStream().KeyValue(t.Context(), "B")
+	require.NoError(t, err, "the client library reads what is written here")
+	rev, err := kv.Put(t.Context(), "a", []byte("1"), 0)
+	require.NoError(t, err)
+	e, err := theirs.Get(t.Context(), "a")
+	require.NoError(t, err)
+	require.Equal(t, rev, e.Revision())
+	require.NoError(t, theirs.Delete(t.Context(), "a"))
+	_, err = kv.Get(t.Context(), "a")
+	require.ErrorIs(t, err, bus.ErrNotFound)
+}

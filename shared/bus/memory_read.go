@@ -44,10 +44,10 @@ func (m *Memory) Last(ctx context.Context, stream, subject string) (*Stored, err
 // Scan implements Bus. The end is taken when the iteration begins.
 func (m *Memory) Scan(ctx context.Context, stream, filter string, from uint64) iter.Seq2[*Stored, error] {
 	return func(yield func(*Stored, error) bool) {
-		end, err := m.SeqAt(ctx, stream, time.Unix(1<<40, 0)) // far behind everything
+		info, err := m.Info(ctx, stream)
 		for seq := from; err == nil; {
 			var msg *Stored
-			if msg, err = m.after(ctx, stream, filter, seq, end); msg == nil {
+			if msg, err = m.between(ctx, stream, filter, seq, info.LastSeq); msg == nil {
 				break
 			}
 			if !yield(msg, nil) {
@@ -61,15 +61,16 @@ func (m *Memory) Scan(ctx context.Context, stream, filter string, from uint64) i
 	}
 }
 
-// after returns the first message that filter matches in [from, end), nil where there is none.
-func (m *Memory) after(ctx context.Context, stream, filter string, from, end uint64) (*Stored, error) {
+// between returns the first message from sequence from to last that filter matches, nil
+// where there is none.
+func (m *Memory) between(ctx context.Context, stream, filter string, from, last uint64) (*Stored, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	s, err := m.stream(ctx, stream)
 	if err != nil {
 		return nil, err
 	}
-	for seq := max(from, s.base); seq < end; seq++ {
+	for seq := max(from, s.base); seq <= last; seq++ {
 		if msg := s.at(seq); msg != nil && (filter == "" || Matches(filter, msg.Subject)) {
 			return msg, nil
 		}

@@ -14,21 +14,20 @@ import (
 
 // The error codes of the broker that callers can tell apart.
 const (
-	codeInsufficient        = 10023
-	codeNoStorage           = 10047
-	codeTooLarge            = 10054
-	codeStreamNotFound      = 10059
+	codeAccountFull         = 10002
 	codeConsumerNotFound    = 10014
+	codeInsufficient        = 10023
+	codeNoMemory            = 10028
 	codeMessageNotFound     = 10037
 	codeSequenceNotFound    = 10043
+	codeNoStorage           = 10047
+	codeTooLarge            = 10054
 	codeDeleteFailed        = 10057
+	codeStreamNotFound      = 10059
 	codeWrongRevision       = 10071
-	codeWrongRevisionRaft   = 10164
 	codeStoreFailed         = 10077 // full, or the disk failed
-	codeMaxBytesOfAccount   = 10122
-	codeAccountLimit        = 10002
-	codeTooManyRequests     = 10167
 	codeConsumerNotOnStream = 10149
+	codeWrongRevisionRaft   = 10164
 )
 
 // apiError is what the broker says where it refuses.
@@ -45,7 +44,7 @@ func (e *apiError) Error() string {
 // Is lets errors.Is tell what callers may branch on.
 func (e *apiError) Is(target error) bool {
 	switch e.ErrCode {
-	case codeStoreFailed, codeInsufficient, codeNoStorage, codeAccountLimit, codeMaxBytesOfAccount:
+	case codeStoreFailed, codeInsufficient, codeNoMemory, codeNoStorage, codeAccountFull:
 		return target == ErrFull
 	case codeTooLarge:
 		return target == ErrTooLarge

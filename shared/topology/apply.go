@@ -103,7 +103,7 @@ func (a *applier) stream(ctx context.Context, k Kind, name string, want jetstrea
 				return err
 			})
 			if err != nil {
-				return false, fmt.Errorf("create %s %q: %w", k, name, err)
+				return false, fmt.Errorf("create %s %q%s: %w", k, name, advice(err), err)
 			}
 		}
 		a.note(k, name, Created, nil)
@@ -168,6 +168,14 @@ func (a *applier) consumer(ctx context.Context, stream string, want jetstream.Co
 	}
 	a.note(KindConsumer, name, Updated, diff)
 	return nil
+}
+
+// advice says what to do about an error where the broker's words do not.
+func advice(err error) string {
+	if e, ok := errors.AsType[*jetstream.APIError](err); ok && e.ErrorCode == noStorage {
+		return " (the streams together are planned larger than the broker may store: plan them smaller, or allow it more)"
+	}
+	return ""
 }
 
 func list(diff []Field) string {
@@ -295,8 +303,11 @@ func call(ctx context.Context, ask func(ctx context.Context) error) error {
 	}
 }
 
-// notReady is the broker's code while it has no leader yet.
-const notReady = 10008
+// The broker's codes that are told apart.
+const (
+	notReady  = 10008 // there is no leader yet
+	noStorage = 10047 // what all streams may take is more than the broker has
+)
 
 // silent reports whether err says that there was no answer yet.
 func silent(err error) bool {
