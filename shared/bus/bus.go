@@ -43,7 +43,7 @@ type Message struct {
 	// window stores nothing and gives a receipt with Duplicate set. Empty means none.
 	ID     string
 	Header Header
-	Body   []byte // must not be empty
+	Body   []byte
 }
 
 // Receipt proves that a message is stored and durable.

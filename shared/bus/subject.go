@@ -1,7 +1,6 @@
 package bus
 
 import (
-	"errors"
 	"fmt"
 	"strings"
 )
@@ -61,14 +60,11 @@ func checkSubject(subject string) error {
 	return nil
 }
 
-// checkMessage refuses what must never reach a stream: bodies that nobody could tell from
-// a control message, and headers that would steer the broker.
+// checkMessage refuses headers that would steer the broker, or that make a message without
+// a body look like a control message.
 func checkMessage(m Message) error {
 	if err := checkSubject(m.Subject); err != nil {
 		return err
-	}
-	if len(m.Body) == 0 {
-		return errors.New("a message must have a body")
 	}
 	if strings.ContainsAny(m.ID, "\r\n") {
 		return fmt.Errorf("message id %q holds a line break", m.ID)

@@ -144,3 +144,13 @@ const (
 
 // TimerJoin is the HeaderTimer value of a join deadline.
 const TimerJoin = "join"
+
+// Headers lists the headers that a message keeps when it comes back as a retry or ends as
+// a dead letter.
+func Headers() []string {
+	return []string{
+		HeaderFileID, HeaderTask, HeaderProvider, HeaderLane, HeaderAttempt, HeaderStage, HeaderSchema, HeaderName,
+		HeaderObject, HeaderSHA256, HeaderTimeline, HeaderSource, HeaderTimer, HeaderFailures, HeaderTrace,
+		HeaderReplayOf, HeaderReplayCount, HeaderProducerFileID,
+	}
+}

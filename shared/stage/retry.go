@@ -57,8 +57,8 @@ func (r *Runner) reschedule(ctx context.Context, d *doc.Document, delay time.Dur
 // headers and anything else a producer set stay behind.
 func received(d *doc.Document) bus.Header {
 	h := bus.Header{}
-	for name, value := range d.Header {
-		if strings.HasPrefix(name, "Llm-") || name == contract.HeaderTrace {
+	for _, name := range contract.Headers() {
+		if value := d.Header[name]; value != "" {
 			h[name] = value
 		}
 	}

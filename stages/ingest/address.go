@@ -2,6 +2,7 @@ package ingest
 
 import (
 	"fmt"
+	"regexp"
 	"strings"
 
 	"github.com/jobspy/millrace/shared/contract"
@@ -11,6 +12,9 @@ import (
 
 // premium is the user tier whose intent analyses go first.
 const premium = "premium"
+
+// schemaPattern is the form of a schema's name and version.
+var schemaPattern = regexp.MustCompile(`^[a-z0-9_]{1,64}/[0-9]{1,9}$`)
 
 // address decides task type, provider, schema and lane: by the subject, else by the
 // metadata, else by the file name. Where they differ the subject wins and the difference
@@ -41,7 +45,11 @@ func (h *Handler) address(in *doc.Document, r *reading) error {
 		}
 		m.Provider = contract.Unknown
 	}
-	if m.Schema == "" {
+	switch {
+	case m.Schema == "":
+		m.Schema = m.TaskType + "/1"
+	case !schemaPattern.MatchString(m.Schema) && err == nil:
+		err = fault.New(contract.ReasonSchema, fmt.Sprintf("metadata.schema %.80q is not of the form name/version", m.Schema))
 		m.Schema = m.TaskType + "/1"
 	}
 	return err
