@@ -3,6 +3,7 @@ package schemas_test
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io/fs"
 	"os"
@@ -73,7 +74,7 @@ func TestCases(t *testing.T) {
 
 // places returns the JSON Pointers at which a document is wrong, sorted, each once.
 func places(err error) []string {
-	found, ok := err.(*jsonschema.ValidationError)
+	found, ok := errors.AsType[*jsonschema.ValidationError](err)
 	if !ok {
 		return nil
 	}

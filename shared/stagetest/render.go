@@ -3,6 +3,7 @@ package stagetest
 import (
 	"bytes"
 	"fmt"
+	"slices"
 
 	"github.com/jobspy/millrace/shared/codec"
 	"github.com/jobspy/millrace/shared/doc"
@@ -78,7 +79,7 @@ func renderOutput(o *stage.Output) (output, error) {
 		if envelope, err = d.Encode(); err != nil {
 			return output{}, err
 		}
-		objects = append(objects[:len(objects):len(objects)], d.Objects...)
+		objects = append(slices.Clip(objects), d.Objects...)
 	}
 	for i := range objects {
 		ob, err := renderObject(&objects[i], envelope)

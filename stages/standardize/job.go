@@ -79,22 +79,17 @@ func placesByPointer(e *doc.Enrichment) map[string]doc.Place {
 // goes along as it is.
 func (s *standardizer) job(m members, place doc.Place) (doc.JobPosting, error) {
 	j := doc.JobPosting{Type: typeJob}
-	_, v := m.take("title")
-	j.Title = text(v)
-	_, v = m.take("description")
-	j.Description = text(v)
-	_, v = m.take("url")
-	j.URL = text(v)
-	if _, v := m.take("company", "company_name", "hiringOrganization"); nameOf(v) != "" {
-		j.HiringOrganization = &doc.Organization{Type: typeOrganization, Name: nameOf(v)}
+	j.Title = text(m.take("title"))
+	j.Description = text(m.take("description"))
+	j.URL = text(m.take("url"))
+	if name := nameOf(m.take("company", "company_name", "hiringOrganization")); name != "" {
+		j.HiringOrganization = &doc.Organization{Type: typeOrganization, Name: name}
 	}
-	if _, v := m.take("location"); locationText(v) != "" {
-		j.JobLocation = &doc.Location{Type: typePlace, Text: locationText(v), Country: place.Country}
+	if where := locationText(m.take("location")); where != "" {
+		j.JobLocation = &doc.Location{Type: typePlace, Text: where, Country: place.Country}
 	}
-	_, v = m.take("skills")
-	j.Skills = skills(v, s.cfg.MaxSkills)
-	_, v = m.take("identifier")
-	j.Identifier = identifier(v)
+	j.Skills = skills(m.take("skills"), s.cfg.MaxSkills)
+	j.Identifier = identifier(m.take("identifier"))
 
 	takeSalary(m, &j)
 	takeEmployment(m, &j)
@@ -117,7 +112,7 @@ func takeSalary(m members, j *doc.JobPosting) {
 		if err != nil {
 			return
 		}
-		_, t := parts.take("text", "range", "value", "amount")
+		t := parts.take("text", "range", "value", "amount")
 		if j.BaseSalaryText = text(t); codec.KindOf(t) == '0' {
 			j.BaseSalaryText = string(t)
 		}
@@ -145,7 +140,7 @@ func takeEmployment(m members, j *doc.JobPosting) {
 }
 
 func takePosted(m members, j *doc.JobPosting) {
-	if _, v := m.take("posted_at", "date_posted", "datePosted", "posting_date"); v != nil {
+	if v := m.take("posted_at", "date_posted", "datePosted", "posting_date"); v != nil {
 		j.DatePosted, j.DatePostedText = posted(text(v))
 	}
 }

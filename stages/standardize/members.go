@@ -46,14 +46,14 @@ func (m members) number(name string) *float64 {
 }
 
 // take returns the first of the named members that is there and not null, and takes it out.
-func (m members) take(names ...string) (name string, v codec.Value) {
+func (m members) take(names ...string) codec.Value {
 	for _, n := range names {
 		if v := m.value(n); v != nil {
 			delete(m, n)
-			return n, v
+			return v
 		}
 	}
-	return "", nil
+	return nil
 }
 
 func text(v codec.Value) string {
