@@ -2,6 +2,7 @@ package aggregate
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 
 	"github.com/jobspy/millrace/shared/codec"
@@ -124,9 +125,7 @@ func (m members) add(v codec.Value) error {
 	if err := codec.Unmarshal(v, &more); err != nil {
 		return fmt.Errorf("merge facts: %w", err)
 	}
-	for name, value := range more {
-		m[name] = value
-	}
+	maps.Copy(m, more)
 	return nil
 }
 

@@ -149,10 +149,12 @@ func (r *run) hold(ctx context.Context) error {
 
 // scan goes through the records that are in no archive yet, a batch at a time.
 func (r *run) scan(ctx context.Context) error {
-	end := time.Now().Add(runBudget)
-	if d, ok := ctx.Deadline(); ok { // leave a third of the time for storing
-		end = time.Now().Add(min(runBudget, time.Until(d)*2/3))
+	budget := runBudget
+	if end, ok := ctx.Deadline(); ok { // leave a third of the time for storing
+		budget = min(budget, end.Sub(r.deps.Clock())*2/3)
 	}
+	filling, cancel := context.WithTimeout(ctx, budget)
+	defer cancel()
 	var b batch
 	for m, err := range r.deps.Bus.Scan(ctx, contract.StreamCompleted, "", r.state.LastSeq+1) {
 		if err != nil {
@@ -166,7 +168,7 @@ func (r *run) scan(ctx context.Context) error {
 		}
 		b = batch{}
 		b.add(m)
-		if time.Now().After(end) {
+		if filling.Err() != nil {
 			if err := r.close(ctx); err != nil {
 				return err
 			}

@@ -36,6 +36,9 @@ type cached struct {
 	until time.Time
 }
 
+// size is what an entry takes in memory: the body, and about as much again once it was read.
+func (e *cached) size() int64 { return 2 * int64(len(e.page.body)) }
+
 func newCache(now func() time.Time, maxCount int, maxBytes int64) *cache {
 	return &cache{
 		now: now, maxCount: maxCount, maxBytes: maxBytes,
@@ -104,11 +107,11 @@ func (c *cache) lead(ctx context.Context, l *load, key string, ttl time.Duration
 
 // keep adds an entry and makes room for it. The caller holds the lock.
 func (c *cache) keep(e *cached) {
-	if int64(len(e.page.body)) > c.maxBytes {
+	if e.size() > c.maxBytes {
 		return
 	}
 	c.entries[e.key] = c.order.PushFront(e)
-	c.bytes += int64(len(e.page.body))
+	c.bytes += e.size()
 	for c.bytes > c.maxBytes || c.order.Len() > c.maxCount {
 		c.drop(c.order.Back())
 	}
@@ -118,5 +121,5 @@ func (c *cache) keep(e *cached) {
 func (c *cache) drop(e *list.Element) {
 	old := c.order.Remove(e).(*cached) //nolint:forcetypeassert // nothing else is in the list
 	delete(c.entries, old.key)
-	c.bytes -= int64(len(old.page.body))
+	c.bytes -= old.size()
 }

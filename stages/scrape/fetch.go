@@ -114,7 +114,7 @@ func (f *fetcher) request(ctx context.Context, h *host, u *url.URL) (p page, nex
 	if to := redirect(u, res); to != nil {
 		return page{}, to, nil
 	}
-	p = page{status: res.StatusCode}
+	p = page{status: res.StatusCode, read: &reading{}}
 	p.body, err = f.body(res)
 	if err != nil {
 		return page{}, nil, fmt.Errorf("read the answer of %s: %w", u.Host, err)

@@ -62,14 +62,15 @@ func (g *greenhouse) search(ctx context.Context, q *query) findings {
 			out.failures = append(out.failures, fmt.Errorf("board %s: %w", g.boards[i], a.err))
 			continue
 		}
-		jobs, err := g.read(g.boards[i], a.page.body, q, q.limit-len(out.jobs))
-		if err != nil {
-			out.failures = append(out.failures, fmt.Errorf("board %s: %w", g.boards[i], err))
+		b := listing(&a.page, parseBoard)
+		if b.err != nil {
+			out.failures = append(out.failures, fmt.Errorf("board %s: %w", g.boards[i], b.err))
 		}
-		if err == nil || len(jobs) > 0 {
-			out.answered++
+		if !b.readable() {
+			continue
 		}
-		out.jobs = append(out.jobs, jobs...)
+		out.answered++
+		out.jobs = append(out.jobs, b.matching(g.boards[i], q, q.limit-len(out.jobs))...)
 	}
 	return out
 }
@@ -77,6 +78,7 @@ func (g *greenhouse) search(ctx context.Context, q *query) findings {
 // greenhouseJob is a job as the API has it. Fields of other types than these make the job
 // unreadable, not the board.
 type greenhouseJob struct {
+	id       string
 	ID       codec.Value `json:"id"`
 	Title    string      `json:"title"`
 	Company  string      `json:"company_name"`
@@ -93,55 +95,77 @@ type greenhouseJob struct {
 	} `json:"offices"`
 }
 
-// read maps the jobs of a board that match, at most limit. With an error the jobs that
-// could be read are returned all the same.
-func (g *greenhouse) read(board string, body []byte, q *query, limit int) ([]doc.JobPosting, error) {
+// greenhouseBoard is what a board's answer holds.
+type greenhouseBoard struct {
+	jobs []greenhouseJob
+	err  error // what could not be read: all of it, or some jobs
+}
+
+// readable reports whether the answer is that of a board, though perhaps one without jobs.
+func (b *greenhouseBoard) readable() bool { return b.err == nil || len(b.jobs) > 0 }
+
+// parseBoard reads a board's answer, each job for itself.
+func parseBoard(body []byte) *greenhouseBoard {
 	var list struct {
 		Jobs *[]codec.Value `json:"jobs"`
 	}
 	if err := codec.Unmarshal(body, &list); err != nil {
-		return nil, &sourceError{status: doc.SourceFailed, cause: fmt.Errorf("read its jobs: %w", err)}
+		return &greenhouseBoard{err: &sourceError{status: doc.SourceFailed, cause: fmt.Errorf("read its jobs: %w", err)}}
 	}
 	if list.Jobs == nil {
-		return nil, &sourceError{status: doc.SourceFailed, cause: errors.New("its answer has no jobs member")}
+		return &greenhouseBoard{err: &sourceError{status: doc.SourceFailed, cause: errors.New("its answer has no jobs member")}}
 	}
-	var jobs []doc.JobPosting
+	b := &greenhouseBoard{jobs: make([]greenhouseJob, 0, len(*list.Jobs))}
 	unread := 0
 	for _, raw := range *list.Jobs {
-		if len(jobs) >= limit {
-			break
-		}
 		var j greenhouseJob
-		id := ""
 		if err := codec.Unmarshal(raw, &j); err == nil {
-			id = identifier(j.ID)
+			j.id = identifier(j.ID)
 		}
-		if id == "" || strings.TrimSpace(j.Title) == "" {
+		if j.id == "" || strings.TrimSpace(j.Title) == "" {
 			unread++
 			continue
 		}
-		place := j.Location.Name
-		for _, o := range j.Offices {
-			place += ", " + o.Name + ", " + o.Location
-		}
-		if q.matches(j.Title, place, isRemote(j.Location.Name)) {
-			jobs = append(jobs, j.posting(board, id))
-		}
+		j.ID = nil // it would hold on to the whole answer
+		b.jobs = append(b.jobs, j)
 	}
 	if unread > 0 {
-		return jobs, &sourceError{status: doc.SourceFailed, cause: fmt.Errorf("%d of its jobs could not be read", unread)}
+		b.err = &sourceError{status: doc.SourceFailed, cause: fmt.Errorf("%d of its jobs could not be read", unread)}
 	}
-	return jobs, nil
+	return b
+}
+
+// matching maps the jobs of a board that match, at most limit.
+func (b *greenhouseBoard) matching(board string, q *query, limit int) []doc.JobPosting {
+	var jobs []doc.JobPosting
+	for i := range b.jobs {
+		if len(jobs) >= limit {
+			break
+		}
+		if j := &b.jobs[i]; q.matches(j.Title, j.places(), isRemote(j.Location.Name)) {
+			jobs = append(jobs, j.posting(board))
+		}
+	}
+	return jobs
+}
+
+// places lists all that the job says about where it is.
+func (j *greenhouseJob) places() string {
+	all := []string{j.Location.Name}
+	for _, o := range j.Offices {
+		all = append(all, o.Name, o.Location)
+	}
+	return strings.Join(all, ", ")
 }
 
 // posting maps a job to the canonical shape.
-func (j *greenhouseJob) posting(board, id string) doc.JobPosting {
+func (j *greenhouseJob) posting(board string) doc.JobPosting {
 	company := strings.TrimSpace(j.Company)
 	if company == "" {
 		company = board
 	}
 	p := doc.JobPosting{
-		Type: "JobPosting", Source: sourceGreenhouse, Identifier: id,
+		Type: "JobPosting", Source: sourceGreenhouse, Identifier: j.id,
 		Title:              cut(strings.TrimSpace(j.Title), maxField),
 		HiringOrganization: &doc.Organization{Type: "Organization", Name: cut(company, maxField)},
 		Description:        plain(html.UnescapeString(j.Content)),

@@ -19,7 +19,8 @@ func rawObject(in *doc.Document, pages []page) store.Object {
 	b.WriteString(`{"source":`)
 	b.Write(quote(in.Source))
 	b.WriteString(`,"requests":[`)
-	for i, p := range pages {
+	for i := range pages {
+		p := &pages[i]
 		if i > 0 {
 			b.WriteByte(',')
 		}
@@ -28,7 +29,7 @@ func rawObject(in *doc.Document, pages []page) store.Object {
 		b.WriteString(`,"status":`)
 		b.WriteString(strconv.Itoa(p.status))
 		switch {
-		case codec.Check(p.body, codec.DefaultDepth) == nil:
+		case p.isJSON():
 			b.WriteString(`,"body":`)
 			b.Write(p.body)
 		case utf8.Valid(p.body):

@@ -13,7 +13,7 @@ import (
 )
 
 // captured reads recorded boards from $TEST_DATA/boards/greenhouse.
-func captured(t *testing.T, name string) string {
+func captured(t testing.TB, name string) string {
 	t.Helper()
 	dir := os.Getenv("TEST_DATA")
 	if dir == "" {

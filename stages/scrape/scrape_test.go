@@ -3,6 +3,7 @@ package scrape
 import (
 	"context"
 	"fmt"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -30,7 +31,7 @@ type board struct {
 	agents   map[string]bool
 }
 
-func newBoard(t *testing.T) *board {
+func newBoard(t testing.TB) *board {
 	t.Helper()
 	b := &board{handlers: map[string]http.HandlerFunc{}, asked: map[string]int{}, agents: map[string]bool{}}
 	b.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -83,15 +84,13 @@ const oneJob = `{"jobs":[{"id":11,"title":"Python Developer","absolute_url":"htt
 var start = time.Date(2026, 9, 1, 12, 0, 0, 0, time.UTC)
 
 // build makes the stage for a server, with settings beside.
-func build(t *testing.T, server string, settings map[string]string, clock func() time.Time) stage.Handler {
+func build(t testing.TB, server string, settings map[string]string, clock func() time.Time) stage.Handler {
 	t.Helper()
 	vars := map[string]string{
 		"SOURCE_GREENHOUSE_URL": server, "SOURCE_GREENHOUSE_BOARDS": "acme", "SCRAPE_ALLOW_NETS": "127.0.0.0/8",
 		"SCRAPE_RATE": "1000", "SCRAPE_BURST": "1000",
 	}
-	for name, value := range settings {
-		vars[name] = value
-	}
+	maps.Copy(vars, settings)
 	cfg, err := config.Parse[Config](vars)
 	require.NoError(t, err)
 	if clock == nil {
@@ -182,22 +181,41 @@ func TestWhateverASourceDoesBecomesItsStatus(t *testing.T) {
 		{name: "a redirect in circles ends", handler: func(w http.ResponseWriter, r *http.Request) {
 			http.Redirect(w, r, r.URL.String(), http.StatusFound)
 		}, want: doc.SourceFailed, text: "redirects too often"},
-		{name: "a huge body is not read", handler: gives(strings.Repeat(" ", 5000)),
-			settings: map[string]string{"SCRAPE_MAX_BODY_BYTES": "4096"}, want: doc.SourceFailed, text: "over 4096 bytes"},
-		{name: "a slow source is a timeout", handler: func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() },
-			settings: map[string]string{"SCRAPE_TIMEOUT": "50ms"}, want: doc.SourceTimeout},
-		{name: "robots.txt that disallows is blocked", handler: gives(oneJob), robots: gives("User-agent: *\nDisallow: /v1/"),
-			want: doc.SourceBlocked, text: "robots.txt"},
-		{name: "robots.txt for others does not count", handler: gives(oneJob), robots: gives("User-agent: other\nDisallow: /"),
-			want: doc.SourceOK, raw: true},
+		{
+			name: "a huge body is not read", handler: gives(strings.Repeat(" ", 5000)),
+			settings: map[string]string{"SCRAPE_MAX_BODY_BYTES": "4096"}, want: doc.SourceFailed, text: "over 4096 bytes",
+		},
+		{
+			name: "a slow source is a timeout", handler: func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() },
+			settings: map[string]string{"SCRAPE_TIMEOUT": "50ms"}, want: doc.SourceTimeout,
+		},
+		{
+			name: "robots.txt that disallows is blocked", handler: gives(oneJob), robots: gives("User-agent: *\nDisallow: /v1/"),
+			want: doc.SourceBlocked, text: "robots.txt",
+		},
+		{
+			name: "robots.txt for others does not count", handler: gives(oneJob), robots: gives("User-agent: other\nDisallow: /"),
+			want: doc.SourceOK, raw: true,
+		},
 		{name: "robots.txt that fails is unreachable", handler: gives(oneJob), robots: fails(500, ""), want: doc.SourceUnreachable},
 		{name: "robots.txt that is refused allows", handler: gives(oneJob), robots: fails(403, ""), want: doc.SourceOK, raw: true},
-		{name: "a private address is refused by default", handler: gives(oneJob), settings: map[string]string{"SCRAPE_ALLOW_NETS": ""},
-			want: doc.SourceBlocked, text: "not allowed"},
+		{
+			name: "a private address is refused by default", handler: gives(oneJob), settings: map[string]string{"SCRAPE_ALLOW_NETS": ""},
+			want: doc.SourceBlocked, text: "not allowed",
+		},
 		{name: "no connection is unreachable", settings: map[string]string{"SOURCE_GREENHOUSE_URL": gone.URL}, want: doc.SourceUnreachable},
 		{name: "no such host is unreachable", settings: map[string]string{"SOURCE_GREENHOUSE_URL": "http://board.invalid"}, want: doc.SourceUnreachable},
 		{name: "what is no JSON has failed", handler: gives("<html>Just a moment</html>"), want: doc.SourceFailed, text: "read its jobs", raw: true},
 		{name: "other JSON has failed", handler: gives(`{"meta":{}}`), want: doc.SourceFailed, text: "no jobs member", raw: true},
+		{
+			name: "a board whose jobs are all unreadable has failed", handler: gives(`{"jobs":[{"id":[],"title":"Python"}]}`),
+			want: doc.SourceFailed, text: "1 of its jobs could not be read", raw: true,
+		},
+		{
+			name: "a board that is read in part has answered", handler: gives(`{"jobs":[{"id":1},{"id":2,"title":"Cook"}]}`),
+			want: doc.SourceOK, text: "1 of its jobs could not be read", raw: true,
+		},
+		{name: "an empty board has answered", handler: gives(`{"jobs":[]}`), want: doc.SourceOK, raw: true},
 		{name: "a wait beyond the deadline is rate_limited", handler: fails(429, "60"), want: doc.SourceLimited, text: "answered 429", raw: true},
 		{name: "the last chance lies behind the deadline", handler: fails(500, "20"), want: doc.SourceFailed, raw: true},
 	}

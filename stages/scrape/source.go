@@ -2,7 +2,9 @@ package scrape
 
 import (
 	"context"
+	"sync"
 
+	"github.com/jobspy/millrace/shared/codec"
 	"github.com/jobspy/millrace/shared/doc"
 )
 
@@ -27,4 +29,36 @@ type page struct {
 	url    string
 	status int
 	body   []byte
+	read   *reading // shared by all who get the page from the cache; nil where nothing is kept
+}
+
+// reading remembers what was made of a body, so that a burst of documents reads it once.
+type reading struct {
+	json    sync.Once
+	isJSON  bool
+	list    sync.Once
+	listing any
+}
+
+// isJSON reports whether the body is JSON that may stand in an object as it is.
+func (p *page) isJSON() bool {
+	if p.read == nil {
+		return codec.Check(p.body, codec.DefaultDepth) == nil
+	}
+	p.read.json.Do(func() { p.read.isJSON = codec.Check(p.body, codec.DefaultDepth) == nil })
+	return p.read.isJSON
+}
+
+// listing returns what parse makes of the body. A page is only ever read by one source, so
+// that all callers bring the same parse; what it gives is not changed afterwards.
+func listing[T any](p *page, parse func(body []byte) *T) *T {
+	if p.read == nil {
+		return parse(p.body)
+	}
+	p.read.list.Do(func() { p.read.listing = parse(p.body) })
+	made, ok := p.read.listing.(*T)
+	if !ok {
+		return parse(p.body)
+	}
+	return made
 }

@@ -124,7 +124,7 @@ func TestAPlaceIsMatchedByItsPartsAndItsCountry(t *testing.T) {
 func TestTheCacheForgetsWhatIsOldOrTooMuch(t *testing.T) {
 	t.Parallel()
 	now := start
-	c := newCache(func() time.Time { return now }, 2, 10)
+	c := newCache(func() time.Time { return now }, 2, 20)
 	loads := 0
 	get := func(key string, size int) {
 		_, err := c.do(t.Context(), key, time.Minute, func() (page, error) {
@@ -171,11 +171,9 @@ func FuzzReadBoard(f *testing.F) {
 	f.Add([]byte(oneJob))
 	f.Add([]byte(`{"jobs":[{}]}`))
 	f.Add([]byte(`{"jobs":[{"id":1,"title":"Engineer","content":"&lt;p&gt;&amp;#0;","offices":[{"location":null}]}]}`))
-	g := newGreenhouse(&GreenhouseConfig{}, nil)
 	q := newQuery(task(doc.Intent{JobTitle: "engineer"}, 0), 5)
 	f.Fuzz(func(t *testing.T, body []byte) {
-		jobs, _ := g.read("acme", body, q, 5)
-		for _, j := range jobs {
+		for _, j := range parseBoard(body).matching("acme", q, 5) {
 			if j.Identifier == "" || j.Title == "" || len(j.Description) > maxText {
 				t.Errorf("bad job %+v", j)
 			}
