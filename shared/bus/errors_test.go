@@ -41,7 +41,7 @@ func TestEveryRefusalHasItsError(t *testing.T) {
 			t.Parallel()
 			err := apiFault(&apiError{Code: 400, ErrCode: tt.code, Description: "no"})
 			for _, s := range sentinels {
-				require.Equal(t, s == tt.want, errors.Is(err, s), s.Error())
+				require.Equal(t, errors.Is(tt.want, s), errors.Is(err, s), s.Error())
 			}
 			require.Equal(t, tt.down, fault.Of(err).Kind == fault.Unavailable)
 		})

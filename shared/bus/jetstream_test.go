@@ -190,16 +190,16 @@ func TestAMessageWhoseHeadersCannotBeReadIsAMessage(t *testing.T) {
 		require.NoError(t, err)
 		return info.Messages == uint64(total)
 	}, patience, 10*time.Millisecond)
-	want := uint64(1)
+	next := uint64(1)
 	for m, err := range b.Scan(t.Context(), stream, "", 0) {
 		require.NoError(t, err)
-		require.Equal(t, want, m.Seq)
-		got, err := b.Get(t.Context(), stream, want)
+		require.Equal(t, next, m.Seq)
+		got, err := b.Get(t.Context(), stream, next)
 		require.NoError(t, err)
 		require.Equal(t, string(got.Body), string(m.Body))
-		want++
+		next++
 	}
-	require.EqualValues(t, total+1, want)
+	require.EqualValues(t, total+1, next)
 	c := make(chan bus.Delivery, total)
 	sub, err := b.Consume(t.Context(), stream, consumer, 2, func(d bus.Delivery) { c <- d })
 	require.NoError(t, err)
@@ -213,7 +213,7 @@ func TestCloseEndsEveryConsume(t *testing.T) {
 	t.Parallel()
 	b := bustest.JetStream(t, topology.Options{})
 	var calls atomic.Int64
-	_, err := b.Consume(t.Context(), stream, consumer, 4, func(d bus.Delivery) { calls.Add(1) })
+	_, err := b.Consume(t.Context(), stream, consumer, 4, func(bus.Delivery) { calls.Add(1) })
 	require.NoError(t, err)
 	_, err = b.Publish(t.Context(), message("1"))
 	require.NoError(t, err)

@@ -1,9 +1,10 @@
 package bus
 
 import (
-	"container/heap"
 	"context"
-	"fmt"
+	"errors"
+	"slices"
+	"sort"
 	"sync"
 	"time"
 
@@ -28,7 +29,7 @@ type Memory struct {
 	buckets   map[string]*memBucket
 	listeners map[*mailbox[Stored]]string // with their filters
 	subs      map[*memSub]struct{}
-	events    events
+	events    []event // the next first
 }
 
 var _ Bus = (*Memory)(nil)
@@ -89,7 +90,7 @@ func (m *Memory) Ready(ctx context.Context) error {
 // usable says whether a call may go on. The lock is held.
 func (m *Memory) usable(ctx context.Context) error {
 	if m.closed {
-		return fault.Down(fmt.Errorf("the bus is closed"))
+		return fault.Down(errors.New("the bus is closed"))
 	}
 	if err := ctx.Err(); err != nil {
 		return fault.Down(err)
@@ -108,7 +109,7 @@ func (m *Memory) stream(ctx context.Context, name string) (*memStream, error) {
 			return s, nil
 		}
 	}
-	return nil, fault.Down(fmt.Errorf("%w: %q", ErrNoStream, name))
+	return nil, fault.Down(ErrNoStream)
 }
 
 // event is something that happens at a time, with the lock held.
@@ -117,24 +118,11 @@ type event struct {
 	do func(now time.Time)
 }
 
-type events []event
-
-func (e events) Len() int           { return len(e) }
-func (e events) Less(i, k int) bool { return e[i].at.Before(e[k].at) }
-func (e events) Swap(i, k int)      { e[i], e[k] = e[k], e[i] }
-func (e *events) Push(x any)        { *e = append(*e, x.(event)) }
-func (e *events) Pop() any {
-	old := *e
-	last := old[len(old)-1]
-	old[len(old)-1] = event{}
-	*e = old[:len(old)-1]
-	return last
-}
-
-// at plans an event. The lock is held.
+// at plans an event behind those of the same time. The lock is held.
 func (m *Memory) at(t time.Time, do func(now time.Time)) {
-	heap.Push(&m.events, event{t, do})
-	if m.events[0].at.Equal(t) {
+	i := sort.Search(len(m.events), func(i int) bool { return m.events[i].at.After(t) })
+	m.events = slices.Insert(m.events, i, event{t, do})
+	if i == 0 {
 		signal(m.kick)
 	}
 }
@@ -153,8 +141,10 @@ func (m *Memory) run() {
 		}
 		m.mu.Lock()
 		for len(m.events) > 0 && !m.events[0].at.After(time.Now()) {
-			e := heap.Pop(&m.events).(event)
-			e.do(time.Now())
+			do := m.events[0].do
+			m.events[0] = event{}
+			m.events = m.events[1:]
+			do(time.Now())
 		}
 		timer.Stop()
 		if len(m.events) > 0 {

@@ -2,6 +2,7 @@ package bus
 
 import (
 	"maps"
+	"slices"
 	"strconv"
 	"time"
 )
@@ -165,8 +166,8 @@ func (s *memStream) last(filter string) *Stored {
 	if seqs := s.subjects[filter]; len(seqs) > 0 {
 		return s.at(seqs[len(seqs)-1])
 	}
-	for i := len(s.msgs) - 1; i >= 0; i-- {
-		if m := s.msgs[i]; m != nil && Matches(filter, m.Subject) {
+	for _, m := range slices.Backward(s.msgs) {
+		if m != nil && Matches(filter, m.Subject) {
 			return m
 		}
 	}

@@ -22,6 +22,7 @@ func runPublish(t *testing.T, newBus Maker) {
 		{"a published message is stored as it was", topology.Options{}, storesAll},
 		{"the same id twice stores once", topology.Options{}, storesOnce},
 		{"an id is forgotten after the window", topology.Options{Duplicates: time.Second}, forgetsIDs},
+		{"a message without a body is a message", topology.Options{}, storesEmpty},
 		{"a full stream refuses", topology.Options{QueueMessages: 3}, refusesWhenFull},
 		{"a subject that nobody takes is an error", topology.Options{}, refusesUnknownSubject},
 		{"what would steer the broker is refused", topology.Options{}, refusesReserved},
@@ -56,6 +57,21 @@ func storesAll(t *testing.T, b bus.Bus) {
 	require.Equal(t, "00-1", m.Header[contract.HeaderTrace])
 	require.Equal(t, "two lines ü", m.Header[contract.HeaderError])
 	require.True(t, m.Time.After(before) && m.Time.Before(time.Now().Add(time.Second)), m.Time)
+}
+
+func storesEmpty(t *testing.T, b bus.Bus) {
+	_, err := b.Publish(t.Context(), bus.Message{Subject: subject})
+	require.NoError(t, err)
+	_, err = b.Publish(t.Context(), bus.Message{Subject: subject, Header: bus.Header{contract.HeaderFileID: "a"}})
+	require.NoError(t, err)
+	require.Equal(t, []uint64{1, 2}, scan(t, b, stream, "", 0))
+	c := consume(t, b, stream, consumer, 2)
+	for _, id := range []string{"", "a"} {
+		d := next(t, c)
+		require.Empty(t, d.Message().Body)
+		require.Equal(t, id, d.Message().Header[contract.HeaderFileID])
+		require.NoError(t, d.Ack(t.Context()))
+	}
 }
 
 func storesOnce(t *testing.T, b bus.Bus) {
@@ -110,8 +126,6 @@ func refusesUnknownSubject(t *testing.T, b bus.Bus) {
 
 func refusesReserved(t *testing.T, b bus.Bus) {
 	for _, m := range []bus.Message{
-		{Subject: subject},
-		{Subject: subject, Body: []byte{}},
 		{Subject: "llm.validate.*.a.b", Body: []byte("1")},
 		{Subject: "llm.validate.>", Body: []byte("1")},
 		{Subject: "llm.validate..a", Body: []byte("1")},

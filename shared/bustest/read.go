@@ -106,7 +106,8 @@ func scansToItsEnd(t *testing.T, b bus.Bus) {
 		publish(t, b, 1)
 	}
 	require.Equal(t, 5, seen)
-	for range b.Scan(t.Context(), stream, "", 0) {
+	for _, err := range b.Scan(t.Context(), stream, "", 0) {
+		require.NoError(t, err)
 		break // leaving early is allowed
 	}
 	require.Len(t, scan(t, b, stream, "", 0), 10)

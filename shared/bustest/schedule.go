@@ -129,7 +129,6 @@ func refusesSchedules(t *testing.T, b bus.Bus) {
 		target string
 	}{
 		{bus.Message{Subject: retrySubject, ID: "a", Body: []byte("1")}, dueSubject},
-		{bus.Message{Subject: retrySubject}, dueSubject},
 		{bus.Message{Subject: retrySubject, Body: []byte("1")}, "llm.due.*"},
 		{bus.Message{Subject: retrySubject, Body: []byte("1")}, subject}, // another stream's
 		{bus.Message{Subject: subject, Body: []byte("1")}, subject},      // takes no schedules
