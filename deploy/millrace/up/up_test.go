@@ -27,7 +27,7 @@ import (
 )
 
 const (
-	waitFor = 30 * time.Second
+	waitFor = 2 * time.Minute
 	poll    = 10 * time.Millisecond
 )
 
