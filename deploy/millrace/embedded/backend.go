@@ -8,6 +8,7 @@ import (
 	"sync"
 
 	"github.com/aws/aws-sdk-go-v2/service/s3"
+	"github.com/aws/aws-sdk-go-v2/service/s3/types"
 	"github.com/versity/versitygw/backend"
 	"github.com/versity/versitygw/backend/posix"
 	"github.com/versity/versitygw/s3response"
@@ -21,8 +22,8 @@ const stripes = 256
 // sync that began when it was done. And names may share a file (hard links): a file that
 // has more than one name is never changed, only replaced.
 //
-// Two locks keep them. change is held for reading while a name gets its file and for
-// writing while the metadata of a file changes in place. The stripe of a key is held while
+// Two locks keep them. change is held for reading while a name gets its file, and for
+// writing while the metadata of a file changes in place or a name goes away. The stripe of a key is held while
 // the key gets its file, so that a create-only write and a link never both win.
 type durable struct {
 	*posix.Posix
@@ -32,9 +33,8 @@ type durable struct {
 	serial linkSerial
 	keys   [stripes]sync.Mutex
 
-	change  sync.RWMutex
-	closed  bool   // guarded by change
-	altered uint64 // how often metadata was changed in place; guarded by change
+	change sync.RWMutex
+	closed bool // guarded by change
 }
 
 var _ backend.Backend = (*durable)(nil)
@@ -148,7 +148,7 @@ func (d *durable) CopyObject(ctx context.Context, in s3response.CopyObjectInput)
 }
 
 // alter runs what changes the metadata of an object in place, after giving the object a
-// file of its own where it shares one.
+// file of its own.
 func (d *durable) alter(ctx context.Context, bucket, key string, do func() error) error {
 	err := func() error {
 		d.change.Lock()
@@ -156,8 +156,7 @@ func (d *durable) alter(ctx context.Context, bucket, key string, do func() error
 		if d.closed {
 			return errStopped
 		}
-		d.altered++
-		if err := d.unshare(bucket, key); err != nil {
+		if err := d.renew(bucket, key); err != nil {
 			return err
 		}
 		return do()
@@ -190,18 +189,34 @@ func (d *durable) PutObjectLegalHold(ctx context.Context, bucket, key, version s
 }
 
 // DeleteObject implements the backend. It does not wait for the disk: after a loss of
-// power a deleted object may be there again.
+// power a deleted object may be there again. It goes alone, for it also removes the folders
+// that become empty, into which others might be writing.
 func (d *durable) DeleteObject(ctx context.Context, in *s3.DeleteObjectInput) (*s3.DeleteObjectOutput, error) {
-	d.change.RLock()
-	defer d.change.RUnlock()
+	d.change.Lock()
+	defer d.change.Unlock()
 	return d.Posix.DeleteObject(ctx, in)
 }
 
-// DeleteObjects implements the backend, as DeleteObject does.
+// DeleteObjects implements the backend, as DeleteObject does. It lets others write between
+// two objects.
 func (d *durable) DeleteObjects(ctx context.Context, in *s3.DeleteObjectsInput) (s3response.DeleteResult, error) {
-	d.change.RLock()
-	defer d.change.RUnlock()
-	return d.Posix.DeleteObjects(ctx, in)
+	var all s3response.DeleteResult
+	one := func(o types.ObjectIdentifier) (s3response.DeleteResult, error) {
+		d.change.Lock()
+		defer d.change.Unlock()
+		part := *in
+		part.Delete = &types.Delete{Objects: []types.ObjectIdentifier{o}}
+		return d.Posix.DeleteObjects(ctx, &part)
+	}
+	for _, o := range in.Delete.Objects {
+		out, err := one(o)
+		if err != nil {
+			return all, err
+		}
+		all.Deleted = append(all.Deleted, out.Deleted...)
+		all.Error = append(all.Error, out.Error...)
+	}
+	return all, nil
 }
 
 // CreateBucket makes a bucket with the folder for files without a name yet, and returns

@@ -33,43 +33,31 @@ func (s *linkSerial) name(bucket, prefix string) string {
 	return filepath.Join(bucket, posix.MetaTmpDir, prefix+strconv.FormatUint(s.n.Add(1), 36))
 }
 
-// errAltered: the metadata of an object was changed since its file was written.
-var errAltered = errors.New("metadata was changed in place")
-
-// written is the file of an object that was just written.
-type written struct {
-	*os.File
-	altered uint64 // durable.altered at that time
-}
-
-// keep returns f with a handle that stays open when f is closed. d.change must be held.
-func (d *durable) keep(f *os.File) (*written, error) {
+// keep returns a handle of f that stays open when f is closed.
+func keep(f *os.File) (*os.File, error) {
 	fd, err := unix.FcntlInt(f.Fd(), unix.F_DUPFD_CLOEXEC, 0)
 	if err != nil {
 		return nil, fmt.Errorf("keep the file of an object open: %w", err)
 	}
-	return &written{File: os.NewFile(uintptr(fd), f.Name()), altered: d.altered}, nil
+	return os.NewFile(uintptr(fd), f.Name()), nil
 }
 
 // share gives the file f of an object the further name bucket/key, in place of what has
-// that name. It is an error where f has lost its last name or its metadata was changed
-// meanwhile, or the file system has no such links: the caller then writes a file of its own.
-func (d *durable) share(f *written, bucket, key string) error {
+// that name. It is an error where f has lost its last name meanwhile, or the file system has
+// no such links: the caller then writes a file of its own.
+func (d *durable) share(f *os.File, bucket, key string) error {
 	unlock, err := d.lock(bucket, key)
 	if err != nil {
 		return err
 	}
 	defer unlock()
-	if d.altered != f.altered {
-		return errAltered
-	}
 	dst := filepath.Join(bucket, key)
-	err = linkTo(f.File, dst)
+	err = linkTo(f, dst)
 	if !errors.Is(err, fs.ErrExist) {
 		return err
 	}
 	tmp := d.serial.name(bucket, linkPrefix)
-	if err := linkTo(f.File, tmp); err != nil {
+	if err := linkTo(f, tmp); err != nil {
 		return err
 	}
 	err = os.Rename(tmp, dst)
@@ -103,24 +91,25 @@ func linkTo(f *os.File, dst string) error {
 	return nil
 }
 
-// unshare gives the object a file of its own where its file has other names too. d.change
-// must be held for writing. What is not there, or is a folder, is left to the caller.
-func (d *durable) unshare(bucket, key string) error {
+// renew gives the object a copy of its file, which nobody else has or is about to share: a
+// document being written may still give the old one further names. d.change must be held for
+// writing. What is not there, or is a folder, is left to the caller.
+func (d *durable) renew(bucket, key string) error {
 	name := filepath.Join(bucket, key)
 	f, err := os.Open(name)
 	if err != nil {
 		return nil //nolint:nilerr // the backend says what is wrong
 	}
 	defer f.Close() //nolint:errcheck // only read
-	var st unix.Stat_t
-	if err := unix.Fstat(int(f.Fd()), &st); err != nil {
+	fi, err := f.Stat()
+	if err != nil {
 		return fmt.Errorf("look at object %q: %w", name, err)
 	}
-	if st.Mode&unix.S_IFMT != unix.S_IFREG || st.Nlink < 2 {
+	if !fi.Mode().IsRegular() {
 		return nil
 	}
 	tmp := d.serial.name(bucket, ownPrefix)
-	err = copyFile(f, tmp, time.Unix(st.Mtim.Unix()))
+	err = copyFile(f, tmp, fi.ModTime())
 	if err == nil {
 		err = os.Rename(tmp, name)
 	}

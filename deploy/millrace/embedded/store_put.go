@@ -16,6 +16,9 @@ import (
 	"github.com/jobspy/millrace/shared/store"
 )
 
+// writeTries is how often one object is written before its error is reported.
+const writeTries = 4
+
 // Put implements store.Store.
 func (l *local) Put(ctx context.Context, objects ...store.Object) []error {
 	errs := make([]error, len(objects))
@@ -114,7 +117,7 @@ func (l *local) group(objects []store.Object, errs []error) [][]int {
 // writeGroup writes the first object of the group and gives its file the names of the
 // others. Where an object could not be written the next one takes its place.
 func (l *local) writeGroup(ctx context.Context, objects []store.Object, group []int, errs []error) {
-	var file *written // of the object that was written last
+	var file *os.File // of the object that was written last
 	defer func() {
 		if file != nil {
 			_ = file.Close()
@@ -136,8 +139,19 @@ func (l *local) writeGroup(ctx context.Context, objects []store.Object, group []
 	}
 }
 
-// write writes one object without waiting for the disk; with keep it returns its file.
-func (l *local) write(ctx context.Context, o store.Object, keep bool) (file *written, err error) {
+// write writes one object without waiting for the disk; with share it returns its file. It
+// tries again where somebody removed an empty folder on the way to the object, which the
+// backend reports as a folder in its place.
+func (l *local) write(ctx context.Context, o store.Object, share bool) (*os.File, error) {
+	for try := 1; ; try++ {
+		file, err := l.writeOnce(ctx, o, share)
+		if code(err) != "ExistingObjectIsDirectory" || try == writeTries {
+			return file, putError(err)
+		}
+	}
+}
+
+func (l *local) writeOnce(ctx context.Context, o store.Object, share bool) (file *os.File, err error) {
 	size, kind := int64(len(o.Body)), o.ContentType
 	if kind == "" {
 		kind = store.DefaultContentType
@@ -147,24 +161,28 @@ func (l *local) write(ctx context.Context, o store.Object, keep bool) (file *wri
 		Metadata: o.Meta, Body: bytes.NewReader(o.Body),
 	}
 	if o.CreateOnly {
-		any := "*"
-		in.IfNoneMatch = &any
+		free := "*"
+		in.IfNoneMatch = &free
 	}
 	_, err = l.disk.write(ctx, in, func(f *os.File) (err error) {
-		if keep {
-			file, err = l.disk.keep(f)
+		if share {
+			file, err = keep(f)
 		}
 		return err
 	})
-	if err == nil {
-		return file, nil
-	}
-	if file != nil {
+	if err != nil && file != nil {
 		_ = file.Close()
+		file = nil
 	}
+	return file, err
+}
+
+// putError is classify for writes: a bucket that is missing is a store that is not set up
+// yet, so the verdict is that it is down.
+func putError(err error) error {
 	err = classify(err)
 	if errors.Is(err, store.ErrNotFound) {
-		err = fault.Down(err) // a bucket that is missing is a store that is not set up yet
+		return fault.Down(err)
 	}
-	return nil, err
+	return err
 }
