@@ -8,6 +8,7 @@ import (
 	"runtime"
 	"runtime/debug"
 	"strings"
+	"unicode"
 
 	"github.com/alecthomas/kong"
 
@@ -90,6 +91,7 @@ func run(ctx context.Context, args []string, s streams, environ []string) int {
 		kong.Description(description),
 		kong.Vars{"version": version()},
 		kong.Writers(s.out, s.err),
+		kong.FlagNamer(flagName),
 		kong.Exit(func(code int) { left, exited = code, true }),
 		kong.ConfigureHelp(kong.HelpOptions{Compact: true}),
 		kong.Bind(g),
@@ -110,6 +112,20 @@ func run(ctx context.Context, args []string, s streams, environ []string) int {
 	}
 	err = parsed.Run()
 	return report(s.err, errors.Join(err, g.close()))
+}
+
+// flagName makes a flag of a field's name: a dash before each word, S3 and HTTP as they are.
+func flagName(field string) string {
+	var b strings.Builder
+	lower := false
+	for _, r := range field {
+		if lower && unicode.IsUpper(r) {
+			b.WriteByte('-')
+		}
+		lower = unicode.IsLower(r)
+		b.WriteRune(unicode.ToLower(r))
+	}
+	return b.String()
 }
 
 // usageError turns what the parser says into an error of ours that names the help to read.

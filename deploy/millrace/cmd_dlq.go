@@ -32,7 +32,7 @@ type dlqCmd struct {
 type dlqFilter struct {
 	Stage  string `help:"Only those of this stage." placeholder:"STAGE"`
 	Reason string `help:"Only those that failed for this reason." placeholder:"REASON"`
-	ID     string `help:"Only those of this file_id." name:"id" placeholder:"FILE_ID"`
+	ID     string `help:"Only those of this file_id." placeholder:"FILE_ID"`
 	Since  string `help:"Only those that failed since: a duration (90m, 24h, 7d), a date or an RFC 3339 time." placeholder:"WHEN"`
 	All    bool   `help:"Those too that have been replayed."`
 }
@@ -93,7 +93,7 @@ type dlqLsCmd struct {
 	Conn   connection `embed:""`
 	Filter dlqFilter  `embed:""`
 	Limit  int        `help:"How many to show, the newest; 0 shows all." default:"50"`
-	JSON   bool       `help:"Print one JSON array." name:"json"`
+	JSON   bool       `help:"Print one JSON array."`
 }
 
 // Help is shown by millrace dlq ls --help.
@@ -156,7 +156,7 @@ type dlqShowCmd struct {
 	Conn connection `embed:""`
 	Ref  string     `arg:"" name:"seq|file_id" help:"Sequence of the dead letter, or a file_id (its newest one)."`
 	Raw  bool       `help:"Write the bytes of the payload and nothing else."`
-	JSON bool       `help:"Print one JSON object." name:"json"`
+	JSON bool       `help:"Print one JSON object."`
 }
 
 // Help is shown by millrace dlq show --help.

@@ -21,7 +21,7 @@ type dlqReplayCmd struct {
 	Patch   string     `help:"File with a JSON merge patch (RFC 7396) on each body; - is standard input." placeholder:"FILE"`
 	ToStage string     `help:"Send them to this stage instead of the one that failed." placeholder:"STAGE"`
 	Yes     bool       `help:"Do not ask." short:"y"`
-	JSON    bool       `help:"Print one JSON object for each." name:"json"`
+	JSON    bool       `help:"Print one JSON object for each."`
 }
 
 // Help is shown by millrace dlq replay --help.

@@ -11,7 +11,7 @@ import (
 type doctorCmd struct {
 	Conn    connection `embed:""`
 	Monitor string     `help:"Monitoring address of the broker, instead of NATS_MONITOR_URL." placeholder:"URL"`
-	JSON    bool       `help:"Print one JSON array." name:"json"`
+	JSON    bool       `help:"Print one JSON array."`
 }
 
 // Help is shown by millrace doctor --help.

@@ -18,7 +18,7 @@ type provisionCmd struct {
 	Conn   connection    `embed:""`
 	DryRun bool          `help:"Show what would be done and change nothing."`
 	Wait   time.Duration `help:"How long to wait for broker and store to come up." default:"60s"`
-	JSON   bool          `help:"Print one JSON array." name:"json"`
+	JSON   bool          `help:"Print one JSON array."`
 }
 
 // Help is shown by millrace provision --help.

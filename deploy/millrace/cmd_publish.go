@@ -20,7 +20,7 @@ type publishCmd struct {
 	Lane     string     `help:"Priority: high, normal or low; else the rules decide." placeholder:"LANE"`
 	Session  string     `help:"Session, where the metadata has none." placeholder:"ID"`
 	FileID   string     `help:"file_id of the document, where the metadata has none; for one file." placeholder:"ID"`
-	JSON     bool       `help:"Print one JSON object for each document." name:"json"`
+	JSON     bool       `help:"Print one JSON object for each document."`
 }
 
 // Help is shown by millrace publish --help.

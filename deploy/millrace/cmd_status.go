@@ -16,7 +16,7 @@ import (
 type statusCmd struct {
 	Conn   connection `embed:""`
 	FileID string     `arg:"" optional:"" help:"Show this document instead of the queues."`
-	JSON   bool       `help:"Print one JSON object." name:"json"`
+	JSON   bool       `help:"Print one JSON object."`
 }
 
 // Help is shown by millrace status --help.

@@ -19,7 +19,7 @@ type watchCmd struct {
 	Task     string     `help:"Task type; else that of the file name or of the metadata." placeholder:"TASK"`
 	Provider string     `help:"Provider; else that of the file name or of the metadata." placeholder:"NAME"`
 	Lane     string     `help:"Priority: high, normal or low; else the rules decide." placeholder:"LANE"`
-	JSON     bool       `help:"Print one JSON object for each change." name:"json"`
+	JSON     bool       `help:"Print one JSON object for each change."`
 }
 
 // Help is shown by millrace watch --help.

@@ -14,6 +14,7 @@ import (
 	"github.com/jobspy/millrace/deploy/millrace/up"
 	"github.com/jobspy/millrace/shared/bus"
 	"github.com/jobspy/millrace/shared/config"
+	"github.com/jobspy/millrace/shared/fault"
 	"github.com/jobspy/millrace/shared/ledger"
 	"github.com/jobspy/millrace/shared/stage"
 	"github.com/jobspy/millrace/shared/store"
@@ -37,7 +38,7 @@ type globals struct {
 // connection holds the flags of every command that talks to the broker or the store.
 type connection struct {
 	Nats string `help:"Broker, instead of NATS_URL." placeholder:"URL"`
-	S3   string `help:"Object store, instead of S3_ENDPOINT." placeholder:"HOST:PORT" name:"s3"`
+	S3   string `help:"Object store, instead of S3_ENDPOINT." placeholder:"HOST:PORT"`
 	Data string `help:"Data folder of a running \"millrace up\"; its credentials.env gives what the environment does not." default:".millrace" placeholder:"DIR"`
 }
 
@@ -83,6 +84,9 @@ func (g *globals) bus(ctx context.Context) (*bus.JetStream, error) {
 	s := stage.BusSettings(g.common, "cli", zerolog.Nop())
 	s.FirstWait = connectWait
 	b, err := bus.Connect(ctx, s)
+	if errors.Is(err, context.DeadlineExceeded) && ctx.Err() == nil {
+		err = fault.Down(fmt.Errorf("no answer within %s, is it running?", connectWait))
+	}
 	if err != nil {
 		return nil, fmt.Errorf("broker %s: %w", g.common.NATS.URL, err)
 	}

@@ -112,7 +112,9 @@ func (f *finder) unledgered(ctx context.Context) error {
 	for _, look := range []func(context.Context) (bool, error){
 		f.queued,
 		func(ctx context.Context) (bool, error) { return f.retried(ctx, contract.Ingest) },
-		func(ctx context.Context) (bool, error) { return f.record(ctx, contract.RootCompleted+".>", time.Time{}) },
+		func(ctx context.Context) (bool, error) {
+			return f.record(ctx, contract.RootCompleted+".>", time.Time{})
+		},
 		func(ctx context.Context) (bool, error) { return f.dead(ctx, contract.RootDLQ+".>", time.Time{}) },
 	} {
 		found, err := look(ctx)

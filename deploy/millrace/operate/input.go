@@ -146,6 +146,9 @@ func readStdin(stdin io.Reader, yield func(Input, error) bool) bool {
 		return readLines(Stdin, all, yield)
 	}
 	body, err := readAll(all)
+	if err == nil && len(body) == 0 {
+		err = errors.New("there is nothing to read")
+	}
 	return yield(Input{File: Stdin, Body: body}, err)
 }
 

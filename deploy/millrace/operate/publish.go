@@ -93,9 +93,6 @@ func (p *Publisher) Publish(ctx context.Context, in Input, a Address) (Published
 // message makes the message of a document.
 func (p *Publisher) message(in Input, a Address) (bus.Message, Published, error) {
 	out := Published{File: in.File, Line: in.Line, Bytes: len(in.Body)}
-	if len(in.Body) == 0 {
-		return bus.Message{}, out, errors.New("the document is empty")
-	}
 	h := readHead(in.Body)
 	name := ""
 	if in.File != Stdin {

@@ -4,7 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
+	"math"
 	"slices"
 	"strconv"
 	"strings"
@@ -69,6 +69,7 @@ func (q *DeadLetters) replay(ctx context.Context, seq uint64, r Replay, done *Re
 	if err != nil {
 		return err
 	}
+	done.FileID = l.FileID
 	if !doc.ValidID(l.FileID) {
 		return fmt.Errorf("the dead letter has no valid %s", contract.HeaderFileID)
 	}
@@ -186,23 +187,20 @@ func replaySubject(l *Letter, asked contract.Stage) (string, error) {
 	}
 }
 
-// leftBehind are the headers of ours that tell of the failure and not of the document.
+// leftBehind are the headers that tell of the failed attempt and not of the document.
 var leftBehind = []string{
-	contract.HeaderReason, contract.HeaderError, contract.HeaderFailedAt, contract.HeaderFailures, contract.HeaderAttempt,
-	contract.HeaderOriginSubject, contract.HeaderOriginStream, contract.HeaderOriginSeq, contract.HeaderOriginTime,
-	contract.HeaderStage, contract.HeaderProducerFileID,
+	contract.HeaderAttempt, contract.HeaderFailures, contract.HeaderStage, contract.HeaderProducerFileID,
 }
 
 // replayHeaders returns the headers of a replay. It is an allow-list: of the dead letter
 // only headers of ours go on.
 func replayHeaders(l *Letter, count int) bus.Header {
 	h := bus.Header{}
-	for name, value := range l.header {
-		if strings.HasPrefix(name, "Llm-") || name == contract.HeaderTrace {
+	for _, name := range contract.Headers() {
+		if value := l.header[name]; value != "" && !slices.Contains(leftBehind, name) {
 			h[name] = value
 		}
 	}
-	maps.DeleteFunc(h, func(name, _ string) bool { return slices.Contains(leftBehind, name) })
 	h[contract.HeaderReplayOf] = strconv.FormatUint(l.Seq, 10)
 	h[contract.HeaderReplayCount] = strconv.Itoa(count)
 	return h
@@ -213,7 +211,7 @@ func ParseRate(s string) (float64, error) {
 	number, unit, _ := strings.Cut(s, "/")
 	n, err := strconv.ParseFloat(number, 64)
 	per, known := map[string]float64{"": 1, "s": 1, "m": 60, "h": 3600}[unit]
-	if err != nil || !known || n <= 0 || n > maxRate {
+	if err != nil || !known || math.IsNaN(n) || n <= 0 || n > maxRate {
 		return 0, fmt.Errorf("rate %q is not of the form 10/s, 90/m or 500/h", s)
 	}
 	return n / per, nil
