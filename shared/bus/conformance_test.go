@@ -1,6 +1,7 @@
 package bus_test
 
 import (
+	"flag"
 	"testing"
 
 	"go.uber.org/goleak"
@@ -10,7 +11,16 @@ import (
 	"github.com/jobspy/millrace/shared/topology"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+// waiting is how many of these tests run at a time: they mostly wait for timers.
+const waiting = "6"
+
+func TestMain(m *testing.M) {
+	flag.Parse()
+	if err := flag.Set("test.parallel", waiting); err != nil {
+		panic(err)
+	}
+	goleak.VerifyTestMain(m)
+}
 
 func TestMemoryConforms(t *testing.T) {
 	t.Parallel()
