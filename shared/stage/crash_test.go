@@ -1,0 +1,103 @@
+package stage_test
+
+import (
+	"context"
+	"fmt"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/jobspy/millrace/shared/bus"
+	"github.com/jobspy/millrace/shared/bustest"
+	"github.com/jobspy/millrace/shared/contract"
+	"github.com/jobspy/millrace/shared/doc"
+	"github.com/jobspy/millrace/shared/stage"
+	"github.com/jobspy/millrace/shared/topology"
+)
+
+// deliver takes the first message of the validate stage n times and hands it back, as if
+// its process had died each time.
+func deliver(t *testing.T, b *bus.JetStream, n int) {
+	t.Helper()
+	times := make(chan bus.Delivery, n)
+	sub, err := b.Consume(t.Context(), "LLM_VALIDATE", "validate-normal", 1, func(d bus.Delivery) {
+		select {
+		case times <- d:
+		default:
+		}
+	})
+	require.NoError(t, err)
+	for range n {
+		require.NoError(t, (<-times).Nak())
+	}
+	sub.Stop()
+}
+
+func TestADocumentThatMayHaveCrashedItsProcessRunsAlone(t *testing.T) {
+	t.Parallel()
+	b := bustest.JetStream(t, topology.Options{})
+	sender := &rig{t: t, bus: b}
+	sender.send(envelope("suspect"))
+	deliver(t, b, 2)
+	for i := range 20 {
+		sender.send(envelope(fmt.Sprintf("f%d", i)))
+	}
+	var running, together atomic.Int64
+	var alone atomic.Bool
+	r := setup(t, options{bus: b}, handle(func(_ context.Context, in *doc.Document) ([]stage.Output, error) {
+		if running.Add(1) > 1 && alone.Load() {
+			together.Add(1)
+		}
+		defer running.Add(-1)
+		if in.Metadata.FileID == "suspect" {
+			alone.Store(true)
+			defer alone.Store(false)
+			if running.Load() > 1 {
+				together.Add(1)
+			}
+			time.Sleep(20 * time.Millisecond) //nolint:forbidigo // gives the others time to come in, were they let in
+		}
+		return next(in), nil
+	}))
+	r.until("LLM_ENRICH", 21)
+	require.Zero(t, together.Load())
+}
+
+func TestWhatWasDeliveredTooOften(t *testing.T) {
+	t.Parallel()
+	tests := []struct {
+		name  string
+		alone bool
+	}{
+		{"begins afresh where it did not run alone", false},
+		{"is a dead letter where it ran alone", true},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			b := bustest.JetStream(t, topology.Options{MaxDeliver: 3})
+			sender := &rig{t: t, bus: b}
+			body := sender.send(envelope("f1"))
+			deliver(t, b, 3)
+			if tt.alone {
+				kv, err := b.KV(t.Context(), contract.KVCache)
+				require.NoError(t, err)
+				_, err = kv.Put(t.Context(), "alone.LLM_VALIDATE.1", []byte("validate"), time.Minute)
+				require.NoError(t, err)
+			}
+			r := setup(t, options{bus: b}, handle(func(_ context.Context, in *doc.Document) ([]stage.Output, error) {
+				return next(in), nil
+			}))
+			if !tt.alone {
+				require.Equal(t, "1", r.until("LLM_ENRICH", 1)[0].Header[contract.HeaderAttempt])
+			} else {
+				letter := r.until(contract.StreamDLQ, 1)[0]
+				require.Equal(t, "llm.dlq.validate.panic", letter.Subject)
+				require.Equal(t, body, letter.Body)
+			}
+			r.until("LLM_VALIDATE", 0)
+		})
+	}
+}
