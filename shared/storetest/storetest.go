@@ -144,7 +144,12 @@ func metadata(t *testing.T, s *suite) {
 	require.Equal(t, "application/json", got.ContentType)
 
 	for _, meta := range []map[string]string{
-		{"Upper": "x"}, {"": "x"}, {"a b": "x"}, {"a": "line\nbreak"}, {"a": "ümlaut"}, {"a": " blank"},
+		{"Upper": "x"},
+		{"": "x"},
+		{"a b": "x"},
+		{"a": "line\nbreak"},
+		{"a": "ümlaut"},
+		{"a": " blank"},
 		{"a": strings.Repeat("x", store.MaxMeta)},
 	} {
 		o.Meta = meta

@@ -44,7 +44,7 @@ func names(t testing.TB, o store.Object) uint64 {
 	t.Helper()
 	fi, err := os.Stat(shared.path(o.Bucket, o.Key))
 	require.NoError(t, err)
-	return uint64(fi.Sys().(*syscall.Stat_t).Nlink)
+	return uint64(fi.Sys().(*syscall.Stat_t).Nlink) //nolint:unconvert // another type on other machines
 }
 
 func TestViewsShareOneFile(t *testing.T) {
@@ -106,8 +106,35 @@ func TestWhatDiffersSharesNoFile(t *testing.T) {
 func TestChangingOneViewLeavesTheOthers(t *testing.T) {
 	t.Parallel()
 	c := raw(t)
-	type change func(ctx context.Context, r store.Ref) error
-	tests := map[string]change{
+	for name, do := range changes(c) {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			for victim := range 3 {
+				b := bucket(t, shared.Store())
+				objects := views(b, "d.json", "body of all")
+				require.Nil(t, shared.Store().Put(t.Context(), objects...))
+				require.NoError(t, do(t.Context(), objects[victim].Ref))
+				for i, o := range objects {
+					if i == victim {
+						continue
+					}
+					require.Equal(t, uint64(2), names(t, o), "the other two still share")
+					got, err := client(t).Get(t.Context(), o.Ref)
+					require.NoError(t, err)
+					require.Equal(t, string(o.Body), string(got.Body))
+					require.Equal(t, o.Meta, got.Meta)
+					set, err := c.GetObjectTagging(t.Context(), o.Bucket, o.Key, minio.GetObjectTaggingOptions{})
+					require.NoError(t, err)
+					require.Empty(t, set.ToMap())
+				}
+			}
+		})
+	}
+}
+
+// changes returns what a client may do to an object.
+func changes(c *minio.Client) map[string]func(ctx context.Context, r store.Ref) error {
+	return map[string]func(ctx context.Context, r store.Ref) error{
 		"overwriting": func(ctx context.Context, r store.Ref) error {
 			_, err := c.PutObject(ctx, r.Bucket, r.Key, bytes.NewReader([]byte("new")), 3, minio.PutObjectOptions{})
 			return err
@@ -151,30 +178,6 @@ func TestChangingOneViewLeavesTheOthers(t *testing.T) {
 				minio.PutObjectOptions{PartSize: 5 << 20})
 			return err
 		},
-	}
-	for name, do := range tests {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			for victim := range 3 {
-				b := bucket(t, shared.Store())
-				objects := views(b, "d.json", "body of all")
-				require.Nil(t, shared.Store().Put(t.Context(), objects...))
-				require.NoError(t, do(t.Context(), objects[victim].Ref))
-				for i, o := range objects {
-					if i == victim {
-						continue
-					}
-					require.Equal(t, uint64(2), names(t, o), "the other two still share")
-					got, err := client(t).Get(t.Context(), o.Ref)
-					require.NoError(t, err)
-					require.Equal(t, string(o.Body), string(got.Body))
-					require.Equal(t, o.Meta, got.Meta)
-					set, err := c.GetObjectTagging(t.Context(), o.Bucket, o.Key, minio.GetObjectTaggingOptions{})
-					require.NoError(t, err)
-					require.Empty(t, set.ToMap())
-				}
-			}
-		})
 	}
 }
 
@@ -263,7 +266,7 @@ func TestLoserOfCreateOnlyStillStoresItsOtherViews(t *testing.T) {
 
 func TestStoreSaysDownWhenTheSyncFails(t *testing.T) {
 	t.Parallel()
-	g := &groupSync{sync: func() error { return errors.New("disk is gone") }}
+	g := newGroupSync(0, func() error { return errors.New("disk is gone") })
 	disk := newDurable(shared.disk.Posix, shared.root, g)
 	s := &local{disk: disk, owner: accessKey}
 	b := bucket(t, shared.Store())

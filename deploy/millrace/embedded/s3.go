@@ -136,7 +136,7 @@ func (s *S3) open(gap time.Duration, syncFS func() error) error {
 	if err != nil {
 		return fmt.Errorf("open folder: %w", err)
 	}
-	s.disk = newDurable(inner, root, &groupSync{sync: syncFS, gap: gap})
+	s.disk = newDurable(inner, root, newGroupSync(gap, syncFS))
 	return sweep(s.folder.path, s.folder.crashed)
 }
 

@@ -19,11 +19,17 @@ type groupSync struct {
 	// that more writers share each. The first sync after a pause does not wait.
 	gap time.Duration
 
-	work   sync.WaitGroup
+	closing chan struct{} // closed by close
+	work    sync.WaitGroup
+
 	mu     sync.Mutex
 	next   *round // the one that may still be joined; nil where nobody waits
 	busy   bool   // run is running
 	closed bool
+}
+
+func newGroupSync(gap time.Duration, syncFS func() error) *groupSync {
+	return &groupSync{sync: syncFS, gap: gap, closing: make(chan struct{})}
 }
 
 // round is one sync and those who wait for it.
@@ -68,7 +74,7 @@ func (g *groupSync) run() {
 	var began time.Time
 	for {
 		if wait := g.gap - time.Since(began); !began.IsZero() && wait > 0 && g.waiting() {
-			time.Sleep(wait)
+			g.pause(wait)
 		}
 		r := g.leave()
 		if r == nil {
@@ -80,11 +86,21 @@ func (g *groupSync) run() {
 	}
 }
 
+// pause returns after d, or when g is closed.
+func (g *groupSync) pause(d time.Duration) {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-g.closing:
+	}
+}
+
 // waiting reports whether somebody waits for the next sync.
 func (g *groupSync) waiting() bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	return g.next != nil && !g.closed
+	return g.next != nil
 }
 
 // leave closes the next round to further writers and returns it, or ends run.
@@ -102,7 +118,10 @@ func (g *groupSync) leave() *round {
 // close lets nobody in any more and returns when the last sync is over. Idempotent.
 func (g *groupSync) close() {
 	g.mu.Lock()
-	g.closed = true
+	if !g.closed {
+		g.closed = true
+		close(g.closing)
+	}
 	g.mu.Unlock()
 	g.work.Wait()
 }

@@ -91,7 +91,7 @@ func TestGroupSync(t *testing.T) {
 		t.Parallel()
 		synctest.Test(t, func(t *testing.T) {
 			count := 0
-			g := &groupSync{sync: func() error { count++; time.Sleep(10 * time.Millisecond); return nil }}
+			g := newGroupSync(0, func() error { count++; <-time.After(10 * time.Millisecond); return nil })
 			var all sync.WaitGroup
 			all.Go(func() { require.NoError(t, g.join(t.Context())) })
 			synctest.Wait()
@@ -109,7 +109,7 @@ func TestGroupSync(t *testing.T) {
 		t.Parallel()
 		synctest.Test(t, func(t *testing.T) {
 			steps := make(chan struct{})
-			g := &groupSync{sync: func() error { <-steps; return nil }}
+			g := newGroupSync(0, func() error { <-steps; return nil })
 			var first, second atomic.Bool
 			go func() { _ = g.join(context.Background()); first.Store(true) }()
 			synctest.Wait()
@@ -125,10 +125,14 @@ func TestGroupSync(t *testing.T) {
 			g.close()
 		})
 	})
+}
+
+func TestGroupSyncGap(t *testing.T) {
+	t.Parallel()
 	t.Run("the gap holds between syncs that follow one another and not after a pause", func(t *testing.T) {
 		t.Parallel()
 		synctest.Test(t, func(t *testing.T) {
-			g := &groupSync{gap: 20 * time.Millisecond, sync: func() error { time.Sleep(time.Millisecond); return nil }}
+			g := newGroupSync(20*time.Millisecond, func() error { <-time.After(time.Millisecond); return nil })
 			began := time.Now()
 			require.NoError(t, g.join(t.Context()))
 			require.Equal(t, time.Millisecond, time.Since(began))
@@ -146,7 +150,7 @@ func TestGroupSync(t *testing.T) {
 	t.Run("a failed sync fails all that waited for it", func(t *testing.T) {
 		t.Parallel()
 		broken := errors.New("disk is gone")
-		g := &groupSync{sync: func() error { return broken }}
+		g := newGroupSync(0, func() error { return broken })
 		require.ErrorIs(t, g.join(t.Context()), broken)
 		g.close()
 		require.ErrorIs(t, g.join(t.Context()), errStopped)
@@ -155,7 +159,7 @@ func TestGroupSync(t *testing.T) {
 	t.Run("a caller may give up", func(t *testing.T) {
 		t.Parallel()
 		release := make(chan struct{})
-		g := &groupSync{sync: func() error { <-release; return nil }}
+		g := newGroupSync(0, func() error { <-release; return nil })
 		ctx, cancel := context.WithCancel(t.Context())
 		cancel()
 		require.ErrorIs(t, g.join(ctx), context.Canceled)
