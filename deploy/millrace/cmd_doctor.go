@@ -33,7 +33,11 @@ func (c *doctorCmd) Run(ctx context.Context, g *globals) error {
 	if monitor == "" {
 		monitor = g.env["NATS_MONITOR_URL"]
 	}
-	d := operate.Doctor{Bus: g.bus, S3: g.store, Plan: topology.Plan(o), MonitorURL: monitor, Data: g.data}
+	d := operate.Doctor{
+		Bus:  g.bus,
+		S3:   func(ctx context.Context) (operate.ProbedStore, error) { return g.store(ctx) },
+		Plan: topology.Plan(o), MonitorURL: monitor, Data: g.data,
+	}
 	checks := d.Run(ctx)
 	failed := false
 	for _, one := range checks {

@@ -50,7 +50,8 @@ func (c *connection) AfterApply(g *globals) error {
 		return usagef("find the data folder %q: %w", c.Data, err)
 	}
 	g.data = dir
-	vars := maps.Clone(g.env)
+	vars := map[string]string{}
+	maps.Copy(vars, g.env)
 	if vars["S3_ACCESS_KEY"] == "" && vars["S3_SECRET_KEY"] == "" {
 		kept, err := up.ReadCredentials(dir)
 		if err != nil {

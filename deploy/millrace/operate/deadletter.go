@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -157,13 +158,46 @@ func (q *DeadLetters) mark(ctx context.Context, letters []Letter, highest map[st
 		if l.Replayed = highest[l.FileID] > l.Replays; l.Replayed || l.FileID == "" {
 			continue
 		}
-		g.Go(func() error {
-			n, err := q.count(ctx, l.FileID)
-			l.Replayed = n > l.Replays
+		g.Go(func() (err error) {
+			l.Replayed, err = q.replayed(ctx, l)
 			return err
 		})
 	}
 	return g.Wait()
+}
+
+// replayed reports whether a letter has been replayed: by the replay count of its document,
+// which the ledger forgets after a while, or by the mark of the letter itself, which stays.
+func (q *DeadLetters) replayed(ctx context.Context, l *Letter) (bool, error) {
+	n, err := q.count(ctx, l.FileID)
+	if err != nil || n > l.Replays {
+		return n > l.Replays, err
+	}
+	kv, err := q.Bus.KV(ctx, contract.KVLedger)
+	if err != nil {
+		return false, err
+	}
+	_, err = kv.Get(ctx, markKey(l.Seq))
+	if errors.Is(err, bus.ErrNotFound) {
+		return false, nil
+	}
+	return err == nil, err
+}
+
+// markKey names the mark of a replayed letter in the ledger. No file_id has a dot.
+func markKey(seq uint64) string { return "dlq." + strconv.FormatUint(seq, 10) }
+
+// markReplayed writes down that a letter was replayed, as the given count of its document.
+func (q *DeadLetters) markReplayed(ctx context.Context, l *Letter, count int) error {
+	if err := q.Ledger.Replaying(ctx, l.FileID, count); err != nil {
+		return err
+	}
+	kv, err := q.Bus.KV(ctx, contract.KVLedger)
+	if err != nil {
+		return err
+	}
+	_, err = kv.Put(ctx, markKey(l.Seq), []byte(strconv.Itoa(count)), 0)
+	return err
 }
 
 // count returns the highest replay count that the ledger knows of a document.
@@ -204,11 +238,9 @@ func (q *DeadLetters) Show(ctx context.Context, seq uint64, fileID string) (Lett
 	if err != nil {
 		return l, nil, err
 	}
-	n, err := q.count(ctx, l.FileID)
-	if err != nil {
+	if l.Replayed, err = q.replayed(ctx, &l); err != nil {
 		return l, nil, err
 	}
-	l.Replayed = n > l.Replays
 	if l.Object == "" {
 		return l, body, nil
 	}
@@ -239,10 +271,19 @@ func (q *DeadLetters) object(ctx context.Context, name string) ([]byte, error) {
 // Remove deletes dead letters for good, oldest first, and returns how many it deleted. One
 // that is gone already counts as deleted.
 func (q *DeadLetters) Remove(ctx context.Context, letters []Letter) (int, error) {
+	kv, err := q.Bus.KV(ctx, contract.KVLedger)
+	if err != nil {
+		return 0, err
+	}
 	for i := range letters {
 		err := q.Bus.Delete(ctx, contract.StreamDLQ, letters[i].Seq)
 		if err != nil && !errors.Is(err, bus.ErrNotFound) {
 			return i, err
+		}
+		if letters[i].Replayed {
+			if err := kv.Delete(ctx, markKey(letters[i].Seq)); err != nil {
+				return i, err
+			}
 		}
 	}
 	return len(letters), nil

@@ -50,10 +50,16 @@ const (
 	doctorTimeout   = 30 * time.Second
 )
 
+// ProbedStore is a store that can find out what it can do.
+type ProbedStore interface {
+	store.Store
+	Probe(ctx context.Context) (store.Capabilities, error)
+}
+
 // Doctor checks a set-up. It leaves nothing behind.
 type Doctor struct {
 	Bus  func(ctx context.Context) (*bus.JetStream, error)
-	S3   func(ctx context.Context) (*store.S3, error)
+	S3   func(ctx context.Context) (ProbedStore, error)
 	Plan topology.Topology
 	// MonitorURL is the broker's monitoring address, such as http://127.0.0.1:8222; empty
 	// leaves unproven what only it tells.

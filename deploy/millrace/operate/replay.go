@@ -87,7 +87,7 @@ func (q *DeadLetters) replay(ctx context.Context, seq uint64, r Replay, done *Re
 	if err != nil {
 		return err
 	}
-	if err := q.Ledger.Replaying(ctx, l.FileID, done.Count); err != nil {
+	if err := q.markReplayed(ctx, &l, done.Count); err != nil {
 		return fmt.Errorf("published, but not marked as replayed: %w", err)
 	}
 	if receipt.Duplicate {

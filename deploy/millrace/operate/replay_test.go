@@ -86,6 +86,26 @@ func TestAReplayThatTheBrokerHasAlreadyIsAnError(t *testing.T) {
 	require.ErrorIs(t, err, ErrReplayed)
 }
 
+func TestAReplayOfADocumentThatTheLedgerForgotIsHiddenToo(t *testing.T) {
+	t.Parallel()
+	s := setup(t)
+	seq := s.bury(contract.Enrich, contract.ReasonExhausted, "a", "{}", nil)
+	_, _, err := s.replay(seq, Replay{})
+	require.NoError(t, err)
+	left, err := s.letters().List(t.Context(), Filter{})
+	require.NoError(t, err)
+	require.Empty(t, left)
+	all, err := s.letters().List(t.Context(), Filter{All: true})
+	require.NoError(t, err)
+	require.True(t, all[0].Replayed)
+	_, err = s.letters().Remove(t.Context(), all)
+	require.NoError(t, err)
+	kv, err := s.bus.KV(t.Context(), contract.KVLedger)
+	require.NoError(t, err)
+	_, err = kv.Get(t.Context(), markKey(seq))
+	require.ErrorIs(t, err, bus.ErrNotFound, "the mark goes with the letter")
+}
+
 func TestWhereAReplayGoes(t *testing.T) {
 	t.Parallel()
 	const prefix = "llm."
