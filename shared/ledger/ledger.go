@@ -231,15 +231,17 @@ type Claim int
 // What became of a try to take the terminal state.
 const (
 	Won      Claim = iota // it is ours: publish, then Finish
+	Resumed               // it was ours before, and may be published already: see Entry.At
 	Finished              // we ended it before: nothing is left to publish
 	Lost                  // somebody else ended it, or is about to
 )
 
 // Take takes the terminal state of a document for h. Whoever took it by the same work id
 // and replay count before gets it again, unless it is already done; a higher replay count
-// replaces a lower one. A document that was never entered is entered now, as e.
-func (l *Ledger) Take(ctx context.Context, fileID string, h Holder, e Entry) (Claim, error) {
-	claim := Won
+// replaces a lower one. A document that was never entered is entered now, as e. The second
+// value is when the state was taken.
+func (l *Ledger) Take(ctx context.Context, fileID string, h Holder, e Entry) (Claim, time.Time, error) {
+	claim, at := Won, l.now().UTC()
 	err := l.change(ctx, fileID, func(old *Entry, found bool) bool {
 		claim = Won
 		if !found {
@@ -258,14 +260,15 @@ func (l *Ledger) Take(ctx context.Context, fileID string, h Holder, e Entry) (Cl
 			claim = Finished
 			return false
 		default:
-			return false // taken by us: no need to write it again
+			claim, at = Resumed, old.At // no need to write it again
+			return false
 		}
 		old.State, old.Holder = Taken, h
 		old.Replay = max(old.Replay, h.Replay)
 		old.Stage, old.Reason = e.Stage, e.Reason
 		return true
 	})
-	return claim, err
+	return claim, at, err
 }
 
 // Finish marks the terminal state that h took as done. Where h does not hold it any more,

@@ -13,6 +13,7 @@ import (
 	"github.com/jobspy/millrace/shared/bustest"
 	"github.com/jobspy/millrace/shared/contract"
 	"github.com/jobspy/millrace/shared/doc"
+	"github.com/jobspy/millrace/shared/ledger"
 	"github.com/jobspy/millrace/shared/stage"
 	"github.com/jobspy/millrace/shared/topology"
 )
@@ -100,4 +101,26 @@ func TestWhatWasDeliveredTooOften(t *testing.T) {
 			r.until("LLM_VALIDATE", 0)
 		})
 	}
+}
+
+func TestARecordThatWasPublishedBeforeACrashIsNotPublishedAgain(t *testing.T) {
+	t.Parallel()
+	b := bustest.JetStream(t, topology.Options{})
+	subject := contract.CompletedSubject("job_extraction", "openai")
+	r := setup(t, options{bus: b}, handle(func(_ context.Context, _ *doc.Document) ([]stage.Output, error) {
+		return []stage.Output{{Subject: subject, Body: []byte("{}"), Terminal: true}}, nil
+	}))
+	// What a process leaves that dies after publishing, longer ago than the broker remembers ids.
+	claim, _, err := r.ledger.Take(t.Context(), "f1", ledger.Holder{WorkID: "f1", Kind: ledger.Completed}, ledger.Entry{})
+	require.NoError(t, err)
+	require.Equal(t, ledger.Won, claim)
+	_, err = b.Publish(t.Context(), bus.Message{Subject: subject, Header: bus.Header{contract.HeaderFileID: "f1"}, Body: []byte("{}")})
+	require.NoError(t, err)
+
+	r.send(envelope("f1"))
+	r.until("LLM_VALIDATE", 0)
+	require.Len(t, r.all(contract.StreamCompleted), 1)
+	e, err := r.ledger.Read(t.Context(), "f1")
+	require.NoError(t, err)
+	require.Equal(t, ledger.Done, e.State)
 }

@@ -68,7 +68,7 @@ func (r *Runner) decode(ctx context.Context, w *work) (*doc.Document, error) {
 		d.Lane = contract.Low
 	}
 	if r.Stage == contract.Ingest {
-		raw(d)
+		raw(d, w.Message().Stream)
 		return d, nil
 	}
 	if d.Timer != "" && d.Timer != contract.TimerJoin {
@@ -99,17 +99,18 @@ func (r *Runner) decode(ctx context.Context, w *work) (*doc.Document, error) {
 	return d, nil
 }
 
-// raw forgets what a producer has no say in: headers that only stages write.
-func raw(d *doc.Document) {
+// raw forgets what a producer has no say in: headers that only stages write. What comes
+// back by the retry stream was written by this stage.
+func raw(d *doc.Document, stream string) {
 	d.Timer, d.Source, d.Lane = "", "", ""
-	if d.Header[contract.HeaderReplayCount] == "" {
-		d.Timeline = nil
-	}
 	if !doc.ValidID(d.Metadata.FileID) {
 		d.Metadata.FileID = ""
 	}
-	if d.Origin.Stream == contract.StreamRaw && d.Header[contract.HeaderOriginStream] == "" {
+	if stream == contract.StreamRaw {
 		d.Attempt, d.Failures = 1, nil
+		if d.Replay == 0 {
+			d.Timeline = nil
+		}
 	}
 }
 

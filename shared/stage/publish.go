@@ -162,26 +162,54 @@ func tooLarge(err error) bool { return errors.Is(err, bus.ErrTooLarge) }
 func (r *Runner) terminal(ctx context.Context, d *doc.Document, o *Output, index int) error {
 	entry := ledger.Entry{Stage: r.Stage}
 	m := bus.Message{Subject: o.Subject, ID: r.messageID(d, index), Header: d.Headers(r.Stage), Body: o.Body}
-	return r.end(ctx, d, ledger.Completed, entry, m)
+	return r.end(ctx, d, ledger.Completed, entry, contract.StreamCompleted, m)
 }
 
 // end takes the terminal state of d, publishes m and marks the state as done. Whoever lost
-// the state publishes nothing.
-func (r *Runner) end(ctx context.Context, d *doc.Document, kind ledger.Kind, entry ledger.Entry, m bus.Message) error {
+// the state publishes nothing. Whoever had it before a crash looks whether m lies in stream
+// already: the broker remembers message ids for some minutes only.
+func (r *Runner) end(ctx context.Context, d *doc.Document, kind ledger.Kind, entry ledger.Entry, stream string, m bus.Message) error {
 	fileID := d.Metadata.FileID
 	holder := ledger.Holder{WorkID: d.WorkID(), Replay: d.Replay, Kind: kind}
-	claim := ledger.Lost
-	err := r.hold(ctx, "ledger", func(ctx context.Context) (err error) {
-		claim, err = r.Deps.Ledger.Take(ctx, fileID, holder, entry)
+	claim, published := ledger.Lost, false
+	err := r.hold(ctx, "ledger", func(ctx context.Context) error {
+		c, at, err := r.Deps.Ledger.Take(ctx, fileID, holder, entry)
+		if err == nil && c == ledger.Resumed {
+			published, err = r.published(ctx, stream, m, at)
+		}
+		claim = c
 		return err
 	}, nil)
-	if err != nil || claim != ledger.Won {
+	if err != nil || (claim != ledger.Won && claim != ledger.Resumed) {
 		return err
 	}
-	if err := r.publish(ctx, m); err != nil {
-		return err
+	if !published {
+		if err := r.publish(ctx, m); err != nil {
+			return err
+		}
 	}
 	return r.hold(ctx, "ledger", func(ctx context.Context) error {
 		return r.Deps.Ledger.Finish(ctx, fileID, holder)
 	}, nil)
+}
+
+// clockSkew is how far the clocks of broker and stages may be apart.
+const clockSkew = time.Minute
+
+// published reports whether m was stored in a stream since a time.
+func (r *Runner) published(ctx context.Context, stream string, m bus.Message, since time.Time) (bool, error) {
+	from, err := r.Deps.Bus.SeqAt(ctx, stream, since.Add(-clockSkew))
+	if err != nil {
+		return false, err
+	}
+	id, replay := m.Header[contract.HeaderFileID], m.Header[contract.HeaderReplayCount]
+	for found, err := range r.Deps.Bus.Scan(ctx, stream, m.Subject, from) {
+		if err != nil {
+			return false, err
+		}
+		if found.Header[contract.HeaderFileID] == id && found.Header[contract.HeaderReplayCount] == replay {
+			return true, nil
+		}
+	}
+	return false, nil
 }

@@ -133,12 +133,12 @@ func (r *Runner) deadLetter(ctx context.Context, d *doc.Document, reason contrac
 		Subject: contract.DLQSubject(r.Stage, reason), Header: h, Body: d.Body,
 		ID: r.messageID(d, 0) + ":dlq",
 	}
-	err = r.end(ctx, d, ledger.Dead, entry, msg)
+	err = r.end(ctx, d, ledger.Dead, entry, contract.StreamDLQ, msg)
 	if errors.Is(err, bus.ErrTooLarge) {
 		if msg, err = r.shrink(ctx, d, msg); err != nil {
 			return err
 		}
-		err = r.end(ctx, d, ledger.Dead, entry, msg)
+		err = r.end(ctx, d, ledger.Dead, entry, contract.StreamDLQ, msg)
 	}
 	return err
 }

@@ -144,7 +144,7 @@ func (b *bundle) result(fileID string) result {
 func (b *bundle) complete(fileID string, kind ledger.Kind) {
 	b.t.Helper()
 	h := ledger.Holder{WorkID: fileID, Kind: kind}
-	c, err := b.ledger.Take(b.t.Context(), fileID, h, ledger.Entry{CreatedAt: created})
+	c, _, err := b.ledger.Take(b.t.Context(), fileID, h, ledger.Entry{CreatedAt: created})
 	require.NoError(b.t, err)
 	require.Equal(b.t, ledger.Won, c)
 	require.NoError(b.t, b.ledger.Finish(b.t.Context(), fileID, h))
