@@ -148,11 +148,11 @@ func report(w io.Writer, err error) int {
 	}
 	e, ok := errors.AsType[*exitError](err)
 	if !ok {
-		fmt.Fprintf(w, "millrace: %v\n", err)
+		sayf(w, "millrace: %v\n", err)
 		return exitFailed
 	}
 	if e.err != nil {
-		fmt.Fprintf(w, "millrace: %v\n", err)
+		sayf(w, "millrace: %v\n", err)
 	}
 	return e.code
 }

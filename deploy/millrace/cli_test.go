@@ -78,8 +78,12 @@ func TestWhatUpWroteDownFillsTheGaps(t *testing.T) {
 		{"nothing is set", connection{}, nil, "nats://kept:4222", "kept:9000", "kept-a"},
 		{"the environment wins", connection{}, map[string]string{"NATS_URL": "nats://env:1"}, "nats://env:1", "kept:9000", "kept-a"},
 		{"flags win", connection{Nats: "nats://flag:1", S3: "flag:2"}, map[string]string{"NATS_URL": "nats://env:1"}, "nats://flag:1", "flag:2", "kept-a"},
-		{"with keys of its own nothing is taken", connection{}, map[string]string{"S3_ACCESS_KEY": "a", "S3_SECRET_KEY": "s"},
-			"nats://127.0.0.1:4222", "127.0.0.1:9000", "a"},
+		{
+			"with keys of its own nothing is taken",
+			connection{},
+			map[string]string{"S3_ACCESS_KEY": "a", "S3_SECRET_KEY": "s"},
+			"nats://127.0.0.1:4222", "127.0.0.1:9000", "a",
+		},
 	}
 	for _, tt := range tests {
 		g := &globals{env: tt.env}

@@ -129,7 +129,7 @@ func (c *dlqLsCmd) Run(ctx context.Context, g *globals) error {
 		return printJSON(g.stdout, letters)
 	}
 	if len(letters) == 0 {
-		fmt.Fprintln(g.stderr, "no dead letters")
+		sayf(g.stderr, "no dead letters\n")
 		return nil
 	}
 	t := newTable(g.stdout, "SEQ", "AGE", "STAGE", "REASON", "TASK", "PROVIDER", "FILE_ID", "REPLAYS", "ERROR")
@@ -146,7 +146,7 @@ func (c *dlqLsCmd) Run(ctx context.Context, g *globals) error {
 		return err
 	}
 	if c.Limit > 0 && len(letters) == c.Limit {
-		fmt.Fprintf(g.stderr, "the newest %d; --limit 0 shows all\n", c.Limit)
+		sayf(g.stderr, "the newest %d; --limit 0 shows all\n", c.Limit)
 	}
 	return nil
 }
@@ -243,7 +243,7 @@ func printLetter(w io.Writer, l *operate.Letter, body []byte) error {
 	if err := t.flush(); err != nil {
 		return err
 	}
-	fmt.Fprintf(w, "\npayload (%d bytes):\n", len(body))
+	sayf(w, "\npayload (%d bytes):\n", len(body))
 	return printPayload(w, body)
 }
 
@@ -289,7 +289,7 @@ func (g *globals) confirm(verb string, n int, yes bool) error {
 		}
 		return usagef("nobody is there to confirm: add --yes to %s %d dead letters", verb, n)
 	}
-	fmt.Fprintf(g.stderr, "%s %d dead letters? [y/N] ", verb, n)
+	sayf(g.stderr, "%s %d dead letters? [y/N] ", verb, n)
 	var answer string
 	_, _ = fmt.Fscanln(in, &answer) // no answer is a no
 	if a := strings.ToLower(answer); a != "y" && a != "yes" {

@@ -67,7 +67,7 @@ func (c *dlqReplayCmd) Run(ctx context.Context, g *globals) error {
 	err = q.Replay(ctx, letters, r, func(one operate.Replayed, err error) {
 		if err != nil {
 			failed++
-			fmt.Fprintf(g.stderr, "millrace: dead letter %d (%s): %v\n", one.Seq, printable(one.FileID), err)
+			sayf(g.stderr, "millrace: dead letter %d (%s): %v\n", one.Seq, printable(one.FileID), err)
 		} else {
 			done++
 		}
@@ -75,10 +75,10 @@ func (c *dlqReplayCmd) Run(ctx context.Context, g *globals) error {
 		case c.JSON:
 			_ = printLine(g.stdout, one) // what was done is done, and counted below
 		case err == nil:
-			fmt.Fprintf(g.stdout, "%d\t%s\t%s\treplay %d\n", one.Seq, one.FileID, one.Subject, one.Count)
+			sayf(g.stdout, "%d\t%s\t%s\treplay %d\n", one.Seq, one.FileID, one.Subject, one.Count)
 		}
 	})
-	fmt.Fprintf(g.stderr, "%d replayed, %d failed\n", done, failed)
+	sayf(g.stderr, "%d replayed, %d failed\n", done, failed)
 	if err == nil && failed > 0 {
 		err = errSaid
 	}
@@ -147,7 +147,7 @@ func (c *dlqReplayCmd) nothing(ctx context.Context, g *globals, q *operate.DeadL
 	if len(c.Seq) > 0 || c.Filter.ID != "" {
 		return notFoundf("%s", text)
 	}
-	fmt.Fprintln(g.stderr, text)
+	sayf(g.stderr, "%s\n", text)
 	return nil
 }
 
@@ -160,9 +160,9 @@ func (c *dlqReplayCmd) dry(g *globals, letters []operate.Letter) error {
 			}
 			continue
 		}
-		fmt.Fprintf(g.stdout, "%d\t%s\t%s/%s\n", l.Seq, printable(l.FileID), l.Stage, l.Reason)
+		sayf(g.stdout, "%d\t%s\t%s/%s\n", l.Seq, printable(l.FileID), l.Stage, l.Reason)
 	}
-	fmt.Fprintf(g.stderr, "dry run: %d would be replayed\n", len(letters))
+	sayf(g.stderr, "dry run: %d would be replayed\n", len(letters))
 	return nil
 }
 
@@ -199,20 +199,20 @@ func (c *dlqRmCmd) Run(ctx context.Context, g *globals) error {
 		if len(c.Seq) > 0 || c.Filter.ID != "" {
 			return notFoundf("no dead letter is selected; --all takes those too that have been replayed")
 		}
-		fmt.Fprintln(g.stderr, "no dead letter is selected")
+		sayf(g.stderr, "no dead letter is selected\n")
 		return nil
 	}
 	if err := printCounts(g.stderr, letters); err != nil {
 		return err
 	}
 	if c.DryRun {
-		fmt.Fprintf(g.stderr, "dry run: %d would be deleted\n", len(letters))
+		sayf(g.stderr, "dry run: %d would be deleted\n", len(letters))
 		return nil
 	}
 	if err := g.confirm("delete", len(letters), c.Yes); err != nil {
 		return err
 	}
 	n, err := q.Remove(ctx, letters)
-	fmt.Fprintf(g.stderr, "%d deleted\n", n)
+	sayf(g.stderr, "%d deleted\n", n)
 	return err
 }

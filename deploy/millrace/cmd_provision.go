@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"errors"
-	"fmt"
 	"strconv"
 	"strings"
 	"time"
@@ -41,7 +40,7 @@ func (c *provisionCmd) Run(ctx context.Context, g *globals) error {
 	err = operate.Await(ctx, c.Wait, final, func(ctx context.Context) (err error) {
 		defer func() {
 			if err != nil && !final(err) && !said {
-				fmt.Fprintf(g.stderr, "millrace: waiting for up to %s: %v\n", c.Wait, err)
+				sayf(g.stderr, "millrace: waiting for up to %s: %v\n", c.Wait, err)
 				said = true
 			}
 		}()
@@ -97,7 +96,7 @@ func (c *provisionCmd) print(g *globals, changes []topology.Change) error {
 	if c.DryRun {
 		would = " (dry run: nothing was changed)"
 	}
-	fmt.Fprintf(g.stdout, "%d created, %d updated, %d unchanged%s\n",
+	sayf(g.stdout, "%d created, %d updated, %d unchanged%s\n",
 		count[topology.Created], count[topology.Updated], count[topology.Unchanged], would)
 	return nil
 }

@@ -82,7 +82,7 @@ func (r *publishReport) add(one operate.Result) {
 	switch {
 	case one.Err != nil:
 		r.failed++
-		fmt.Fprintf(r.err, "millrace: %s: %v\n", printable(one.Where), one.Err)
+		sayf(r.err, "millrace: %s: %v\n", printable(one.Where), one.Err)
 	case r.json:
 		r.done++
 		r.keep(printLine(r.out, one.Published))
@@ -95,17 +95,17 @@ func (r *publishReport) add(one operate.Result) {
 		r.remark(one)
 	}
 	if r.progress && time.Since(r.drawn) >= progressEvery {
-		fmt.Fprintf(r.err, "\r%d published, %d failed", r.done, r.failed)
+		sayf(r.err, "\r%d published, %d failed", r.done, r.failed)
 		r.drawn = time.Now()
 	}
 }
 
 func (r *publishReport) remark(one operate.Result) {
 	if one.Duplicate {
-		fmt.Fprintf(r.err, "%s: duplicate: the broker had this document already\n", printable(one.Where))
+		sayf(r.err, "%s: duplicate: the broker had this document already\n", printable(one.Where))
 	}
 	if one.Warning != "" {
-		fmt.Fprintf(r.err, "%s: warning: %s\n", printable(one.Where), printable(one.Warning))
+		sayf(r.err, "%s: warning: %s\n", printable(one.Where), printable(one.Warning))
 	}
 }
 
@@ -118,7 +118,7 @@ func (r *publishReport) keep(err error) {
 // erase removes the progress from the terminal.
 func (r *publishReport) erase() {
 	if r.progress && !r.drawn.IsZero() {
-		fmt.Fprint(r.err, "\r\x1b[K")
+		sayf(r.err, "\r\x1b[K")
 	}
 }
 

@@ -56,7 +56,7 @@ func (c *watchCmd) Run(ctx context.Context, g *globals) error {
 		Dir: c.Dir, Address: a, Bus: b, Ledger: l,
 		Publisher: &operate.Publisher{Bus: b, Store: func(context.Context) (store.Store, error) { return s, nil }},
 		Report:    func(e operate.Event) { c.print(g, e) },
-		Trouble:   func(err error) { fmt.Fprintf(g.stderr, "millrace: %v\n", err) },
+		Trouble:   func(err error) { sayf(g.stderr, "millrace: %v\n", err) },
 	}
 	return w.Run(ctx)
 }
@@ -67,6 +67,6 @@ func (c *watchCmd) print(g *globals, e operate.Event) {
 		return
 	}
 	why := []string{string(e.Stage), string(e.Reason), e.Error}
-	fmt.Fprintln(g.stdout, strings.TrimRight(fmt.Sprintf("%s  %-10s  %s  %s  %s",
+	sayf(g.stdout, "%s\n", strings.TrimRight(fmt.Sprintf("%s  %-10s  %s  %s  %s",
 		e.At.Format(time.RFC3339), e.State, printable(e.File), dash(e.FileID), printable(strings.Join(strings.Fields(strings.Join(why, " ")), " "))), " "))
 }

@@ -11,6 +11,9 @@ import (
 	"github.com/jobspy/millrace/shared/codec"
 )
 
+// sayf writes to one of the standard streams. Where that is closed nobody is left to tell.
+func sayf(w io.Writer, format string, args ...any) { _, _ = fmt.Fprintf(w, format, args...) }
+
 // printJSON writes v for programs: indented, ending in a newline.
 func printJSON(w io.Writer, v any) error {
 	b, err := codec.MarshalIndent(v)
@@ -45,7 +48,7 @@ func (t *table) row(cells ...string) {
 	for i, c := range cells {
 		cells[i] = printable(c)
 	}
-	fmt.Fprintln(t.w, strings.Join(cells, "\t"))
+	sayf(t.w, "%s\n", strings.Join(cells, "\t"))
 }
 
 func (t *table) flush() error { return t.w.Flush() }

@@ -139,9 +139,9 @@ func (q *DeadLetters) choose(ctx context.Context, letters []Letter, f Filter) ([
 		if err := q.mark(ctx, part, highest); err != nil {
 			return nil, err
 		}
-		for i := len(part) - 1; i >= 0; i-- {
-			if (f.All || !part[i].Replayed) && (f.Newest == 0 || len(chosen) < f.Newest) {
-				chosen = append(chosen, part[i])
+		for _, l := range slices.Backward(part) {
+			if (f.All || !l.Replayed) && (f.Newest == 0 || len(chosen) < f.Newest) {
+				chosen = append(chosen, l)
 			}
 		}
 	}

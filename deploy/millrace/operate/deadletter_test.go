@@ -58,7 +58,8 @@ func TestDeadLettersAreSelected(t *testing.T) {
 	letters, err := s.letters().List(t.Context(), Filter{All: true})
 	require.NoError(t, err)
 	require.Equal(t, []Count{
-		{contract.Validate, contract.ReasonExhausted, 1}, {contract.Validate, contract.ReasonSchema, 1},
+		{contract.Validate, contract.ReasonExhausted, 1},
+		{contract.Validate, contract.ReasonSchema, 1},
 		{contract.Enrich, contract.ReasonExhausted, 3},
 	}, CountLetters(letters))
 }

@@ -64,8 +64,12 @@ func (d *Doctor) capabilities(can store.Capabilities) {
 		name string
 		has  bool
 	}{
-		{"conditional put", can.ConditionalPut}, {"batched put", can.BatchedPut}, {"versioning", can.Versioning},
-		{"lifecycle", can.Lifecycle}, {"lock", can.Lock}, {"encryption", can.Encryption},
+		{"conditional put", can.ConditionalPut},
+		{"batched put", can.BatchedPut},
+		{"versioning", can.Versioning},
+		{"lifecycle", can.Lifecycle},
+		{"lock", can.Lock},
+		{"encryption", can.Encryption},
 	} {
 		if c.has {
 			has = append(has, c.name)

@@ -112,11 +112,12 @@ func TestSyncIsProvenByTheMonitoring(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
-			server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-				require.Equal(t, "/jsz", r.URL.Path)
+			mux := http.NewServeMux()
+			mux.HandleFunc("/jsz", func(w http.ResponseWriter, _ *http.Request) {
 				w.WriteHeader(tt.status)
 				fmt.Fprint(w, tt.body)
-			}))
+			})
+			server := httptest.NewServer(mux)
 			defer server.Close()
 			defer http.DefaultClient.CloseIdleConnections()
 			d := Doctor{MonitorURL: server.URL + "/"}
@@ -145,8 +146,14 @@ func TestVersions(t *testing.T) {
 		a, b string
 		want bool
 	}{
-		{"2.9.9", "2.14.0", true}, {"2.14.0", "2.14.0", false}, {"2.15.1", "2.15.2", true}, {"2.15.2-RC.1", "2.15.2", false},
-		{"3.0.0", "2.15.2", false}, {"dev", "2.15.2", false}, {"", "2.15.2", false}, {"2.15", "2.15.2", false},
+		{"2.9.9", "2.14.0", true},
+		{"2.14.0", "2.14.0", false},
+		{"2.15.1", "2.15.2", true},
+		{"2.15.2-RC.1", "2.15.2", false},
+		{"3.0.0", "2.15.2", false},
+		{"dev", "2.15.2", false},
+		{"", "2.15.2", false},
+		{"2.15", "2.15.2", false},
 	} {
 		require.Equal(t, tt.want, older(tt.a, tt.b), tt.a)
 	}

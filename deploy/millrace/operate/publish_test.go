@@ -31,33 +31,57 @@ func TestAddressOfAPublishedDocument(t *testing.T) {
 		warning    string
 		err        string
 	}{
-		{name: "flags win over all", file: named, body: envelope("d1", "{}"),
+		{
+			name: "flags win over all", file: named, body: envelope("d1", "{}"),
 			address: Address{Task: "quality_validation", Provider: "google", Lane: contract.High},
-			subject: "llm.raw.quality_validation.google.high", fileID: "d1"},
-		{name: "the file name wins over the metadata", file: named, body: envelope("d1", "{}"),
-			subject: "llm.raw.intent_analysis.openai", fileID: "d1"},
-		{name: "the metadata is the last resort", file: "x.json", body: envelope("d1", "{}"),
-			subject: "llm.raw.job_extraction.openai", fileID: "d1"},
-		{name: "what nobody says is unknown", file: "x.json", body: `{"a":1}`,
-			subject: "llm.raw.unknown.unknown", fileID: "made-1"},
-		{name: "what cannot stand in a subject is unknown", file: "x.json",
+			subject: "llm.raw.quality_validation.google.high", fileID: "d1",
+		},
+		{
+			name: "the file name wins over the metadata", file: named, body: envelope("d1", "{}"),
+			subject: "llm.raw.intent_analysis.openai", fileID: "d1",
+		},
+		{
+			name: "the metadata is the last resort", file: "x.json", body: envelope("d1", "{}"),
+			subject: "llm.raw.job_extraction.openai", fileID: "d1",
+		},
+		{
+			name: "what nobody says is unknown", file: "x.json", body: `{"a":1}`,
+			subject: "llm.raw.unknown.unknown", fileID: "made-1",
+		},
+		{
+			name: "what cannot stand in a subject is unknown", file: "x.json",
 			body:    `{"metadata":{"task_type":"a b","llm_provider":"Open.AI"},"content":1}`,
-			subject: "llm.raw.unknown.unknown", fileID: "made-1"},
-		{name: "what is not JSON is published as it is", file: "x.json", body: `Sure! {"a":`,
-			subject: "llm.raw.unknown.unknown", fileID: "made-1"},
-		{name: "an empty document is ingest's to refuse", file: "x.json", body: "",
-			subject: "llm.raw.unknown.unknown", fileID: "made-1"},
-		{name: "an invalid file_id is published with a warning", file: "x.json",
+			subject: "llm.raw.unknown.unknown", fileID: "made-1",
+		},
+		{
+			name: "what is not JSON is published as it is", file: "x.json", body: `Sure! {"a":`,
+			subject: "llm.raw.unknown.unknown", fileID: "made-1",
+		},
+		{
+			name: "an empty document is ingest's to refuse", file: "x.json", body: "",
+			subject: "llm.raw.unknown.unknown", fileID: "made-1",
+		},
+		{
+			name: "an invalid file_id is published with a warning", file: "x.json",
 			body:    `{"metadata":{"file_id":"a b"},"content":1}`,
-			subject: "llm.raw.unknown.unknown", fileID: "made-1", warning: `metadata.file_id "a b" is not`},
-		{name: "an empty file_id is none", file: "x.json", body: `{"metadata":{"file_id":""},"content":1}`,
-			subject: "llm.raw.unknown.unknown", fileID: "made-1"},
-		{name: "a file_id of another type is invalid", file: "x.json", body: `{"metadata":{"file_id":7},"content":1}`,
-			subject: "llm.raw.unknown.unknown", fileID: "made-1", warning: "metadata.file_id 7 is not"},
-		{name: "a file_id that was asked for is taken", file: "x.json", body: `{}`, address: Address{FileID: "mine"},
-			subject: "llm.raw.unknown.unknown", fileID: "mine"},
-		{name: "two file_ids are an error", file: "x.json", body: envelope("d1", "{}"), address: Address{FileID: "mine"},
-			err: `metadata.file_id is "d1", which is not the file_id "mine"`},
+			subject: "llm.raw.unknown.unknown", fileID: "made-1", warning: `metadata.file_id "a b" is not`,
+		},
+		{
+			name: "an empty file_id is none", file: "x.json", body: `{"metadata":{"file_id":""},"content":1}`,
+			subject: "llm.raw.unknown.unknown", fileID: "made-1",
+		},
+		{
+			name: "a file_id of another type is invalid", file: "x.json", body: `{"metadata":{"file_id":7},"content":1}`,
+			subject: "llm.raw.unknown.unknown", fileID: "made-1", warning: "metadata.file_id 7 is not",
+		},
+		{
+			name: "a file_id that was asked for is taken", file: "x.json", body: `{}`, address: Address{FileID: "mine"},
+			subject: "llm.raw.unknown.unknown", fileID: "mine",
+		},
+		{
+			name: "two file_ids are an error", file: "x.json", body: envelope("d1", "{}"), address: Address{FileID: "mine"},
+			err: `metadata.file_id is "d1", which is not the file_id "mine"`,
+		},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

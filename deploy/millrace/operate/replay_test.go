@@ -120,17 +120,27 @@ func TestWhereAReplayGoes(t *testing.T) {
 		{name: "to where it came from", stage: contract.Ingest, want: "raw.job_extraction.openai"},
 		{name: "to an earlier stage", stage: contract.Enrich, to: contract.Validate, want: "validate.normal.job_extraction.openai"},
 		{name: "to ingest, with its lane", stage: contract.Enrich, to: contract.Ingest, want: "raw.job_extraction.openai.normal"},
-		{name: "a foreign origin is not believed", stage: contract.Enrich,
-			header: bus.Header{contract.HeaderOriginSubject: "llm.completed.x.y"}, want: "enrich.normal.job_extraction.openai"},
-		{name: "without a lane it is low", stage: contract.Enrich, to: contract.Validate,
-			header: bus.Header{contract.HeaderLane: "", contract.HeaderTask: "a.b"}, want: "validate.low.unknown.openai"},
+		{
+			name: "a foreign origin is not believed", stage: contract.Enrich,
+			header: bus.Header{contract.HeaderOriginSubject: "llm.completed.x.y"}, want: "enrich.normal.job_extraction.openai",
+		},
+		{
+			name: "without a lane it is low", stage: contract.Enrich, to: contract.Validate,
+			header: bus.Header{contract.HeaderLane: "", contract.HeaderTask: "a.b"}, want: "validate.low.unknown.openai",
+		},
 		{name: "scrape needs a source", stage: contract.Enrich, to: contract.Scrape, wantErr: "names no source"},
-		{name: "scrape gets its source", stage: contract.Enrich, to: contract.Scrape,
-			header: bus.Header{contract.HeaderSource: "seek"}, want: "scrape.normal.job_extraction.seek"},
-		{name: "a stage that takes envelopes gets only those", stage: contract.Ingest, to: contract.Validate,
-			header: bus.Header{contract.HeaderFileID: "other"}, wantErr: `takes only envelopes of file_id "other"`},
-		{name: "without a file_id it cannot be replayed", stage: contract.Enrich,
-			header: bus.Header{contract.HeaderFileID: "a b"}, wantErr: "no valid Llm-File-Id"},
+		{
+			name: "scrape gets its source", stage: contract.Enrich, to: contract.Scrape,
+			header: bus.Header{contract.HeaderSource: "seek"}, want: "scrape.normal.job_extraction.seek",
+		},
+		{
+			name: "a stage that takes envelopes gets only those", stage: contract.Ingest, to: contract.Validate,
+			header: bus.Header{contract.HeaderFileID: "other"}, wantErr: `takes only envelopes of file_id "other"`,
+		},
+		{
+			name: "without a file_id it cannot be replayed", stage: contract.Enrich,
+			header: bus.Header{contract.HeaderFileID: "a b"}, wantErr: "no valid Llm-File-Id",
+		},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

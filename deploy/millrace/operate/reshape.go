@@ -40,8 +40,12 @@ func reshape(l *Letter, body []byte, to contract.Stage, patch []byte, h bus.Head
 // stay as they are.
 func withoutSums(body, patch []byte) ([]byte, error) {
 	var top, meta, patched map[string]codec.Value
-	if codec.Unmarshal(body, &top) != nil || codec.Unmarshal(top["metadata"], &meta) != nil || top["content"] == nil {
+	_ = codec.Unmarshal(body, &top) // other bodies have no members
+	if codec.KindOf(top["metadata"]) != '{' || top["content"] == nil {
 		return body, nil
+	}
+	if err := codec.Unmarshal(top["metadata"], &meta); err != nil {
+		return nil, fmt.Errorf("read metadata: %w", err)
 	}
 	var p struct {
 		Metadata codec.Value `json:"metadata"`

@@ -86,7 +86,7 @@ func (s *set) accept(fileID, body string) {
 func (s *set) finish(fileID string, kind ledger.Kind, stage contract.Stage, reason contract.Reason) {
 	s.t.Helper()
 	h := ledger.Holder{WorkID: fileID, Kind: kind}
-	_, err := s.ledger.Take(s.t.Context(), fileID, h, ledger.Entry{Stage: stage, Reason: reason})
+	_, _, err := s.ledger.Take(s.t.Context(), fileID, h, ledger.Entry{Stage: stage, Reason: reason})
 	require.NoError(s.t, err)
 	require.NoError(s.t, s.ledger.Finish(s.t.Context(), fileID, h))
 }

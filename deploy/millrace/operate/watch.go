@@ -142,10 +142,9 @@ func (w *Watcher) Round(ctx context.Context) error {
 		return err
 	}
 	err := errors.Join(w.send(ctx), w.settle(ctx))
-	if ctx.Err() != nil {
-		return nil
+	if ctx.Err() == nil {
+		w.tell(err)
 	}
-	w.tell(err)
 	return nil
 }
 
