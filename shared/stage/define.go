@@ -77,14 +77,19 @@ func (d Definition) Runner(ctx context.Context, s Shared) (*Runner, error) {
 	}), nil
 }
 
-// await calls f until it succeeds, with growing pauses; it ends early only with ctx.
+// await calls f until it succeeds, with growing pauses; it ends early only with ctx. It says
+// once what it waits for and why, and again when the reason changes.
 func await(ctx context.Context, log zerolog.Logger, what string, f func(context.Context) error) error {
+	said := ""
 	for pause := holdFirst; ; pause = min(2*pause, holdMost) {
 		err := f(ctx)
 		if err == nil {
 			return nil
 		}
-		log.Warn().Err(err).Str("waiting_for", what).Msg("not there yet")
+		if err.Error() != said {
+			said = err.Error()
+			log.Warn().Err(err).Str("waiting_for", what).Msg("not there yet")
+		}
 		if stopped := sleep(ctx, jitter(pause)); stopped != nil {
 			return fmt.Errorf("wait for %s: %w (%w)", what, err, stopped)
 		}
