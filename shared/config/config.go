@@ -33,29 +33,45 @@ func (s Secret) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
 
 // Common is what every binary of the line reads.
 type Common struct {
-	NATS     NATS   `envPrefix:"NATS_"`
-	S3       S3     `envPrefix:"S3_"`
-	HTTPAddr string `env:"HTTP_ADDR"` // host:port of health and metrics; empty takes the stage's own
+	NATS NATS `envPrefix:"NATS_"`
+	S3   S3   `envPrefix:"S3_"`
+	// HTTPAddr is where a stage serves health and metrics, as host:port. Empty takes port 8081
+	// to 8088 of 127.0.0.1, in the order of the line.
+	HTTPAddr string `env:"HTTP_ADDR"`
+	// LogLevel is the level from which on lines are logged: trace, debug, info, warn or error.
+	// debug logs each document.
 	LogLevel string `env:"LOG_LEVEL" envDefault:"info"`
 }
 
 // NATS says how to reach the broker.
 type NATS struct {
-	URL      string `env:"URL" envDefault:"nats://127.0.0.1:4222"` // several are comma-separated
-	Creds    string `env:"CREDS"`                                  // credentials file
-	NKeyFile string `env:"NKEY_FILE"`                              // file with an nkey seed
-	CA       string `env:"CA"`                                     // file with certificates to trust
-	Cert     string `env:"CERT"`                                   // client certificate file
-	Key      string `env:"KEY"`                                    // its key file
+	// URL is the address of the broker. Several servers of a cluster are separated by commas.
+	URL string `env:"URL" envDefault:"nats://127.0.0.1:4222"`
+	// Creds is the path of a credentials file (JWT). Empty connects without one.
+	Creds string `env:"CREDS"`
+	// NKeyFile is the path of a file with an nkey seed. Empty connects without one.
+	NKeyFile string `env:"NKEY_FILE"`
+	// CA is the path of a file with the certificates that the broker's is checked against. Empty
+	// takes those of the system.
+	CA string `env:"CA"`
+	// Cert is the path of the client certificate, for brokers that ask for one. It needs Key.
+	Cert string `env:"CERT"`
+	// Key is the path of the key of the client certificate.
+	Key string `env:"KEY"`
 }
 
 // S3 says how to reach the object store.
 type S3 struct {
-	Endpoint  string `env:"ENDPOINT" envDefault:"127.0.0.1:9000"` // host:port
+	// Endpoint is the address of the object store, as host:port.
+	Endpoint string `env:"ENDPOINT" envDefault:"127.0.0.1:9000"`
+	// AccessKey is the name with which the object store is asked.
 	AccessKey Secret `env:"ACCESS_KEY"`
+	// SecretKey is the secret that belongs to the access key.
 	SecretKey Secret `env:"SECRET_KEY"`
-	Secure    bool   `env:"SECURE" envDefault:"false"` // use TLS
-	Region    string `env:"REGION" envDefault:"us-east-1"`
+	// Secure is whether the object store is asked over TLS.
+	Secure bool `env:"SECURE" envDefault:"false"`
+	// Region is the region of the buckets. Stores of one's own take any.
+	Region string `env:"REGION" envDefault:"us-east-1"`
 }
 
 // secrets are the settings that may come from a file named by <name>_FILE.
