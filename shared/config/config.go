@@ -54,7 +54,8 @@ type NATS struct {
 	// CA is the path of a file with the certificates that the broker's is checked against. Empty
 	// takes those of the system.
 	CA string `env:"CA"`
-	// Cert is the path of the client certificate, for brokers that ask for one. It needs Key.
+	// Cert is the path of the client certificate, for brokers that ask for one. NATS_KEY has to
+	// be set too.
 	Cert string `env:"CERT"`
 	// Key is the path of the key of the client certificate.
 	Key string `env:"KEY"`
