@@ -79,10 +79,10 @@ func TestWhatUpWroteDownFillsTheGaps(t *testing.T) {
 		{"the environment wins", connection{}, map[string]string{"NATS_URL": "nats://env:1"}, "nats://env:1", "kept:9000", "kept-a"},
 		{"flags win", connection{Nats: "nats://flag:1", S3: "flag:2"}, map[string]string{"NATS_URL": "nats://env:1"}, "nats://flag:1", "flag:2", "kept-a"},
 		{
-			"with keys of its own nothing is taken",
+			"keys of its own win",
 			connection{},
 			map[string]string{"S3_ACCESS_KEY": "a", "S3_SECRET_KEY": "s"},
-			"nats://127.0.0.1:4222", "127.0.0.1:9000", "a",
+			"nats://kept:4222", "kept:9000", "a",
 		},
 	}
 	for _, tt := range tests {
@@ -91,6 +91,26 @@ func TestWhatUpWroteDownFillsTheGaps(t *testing.T) {
 		require.NoError(t, tt.flags.AfterApply(g), tt.name)
 		require.Equal(t, []string{tt.nats, tt.endpoint, tt.access},
 			[]string{g.common.NATS.URL, g.common.S3.Endpoint, string(g.common.S3.AccessKey)}, tt.name)
+	}
+}
+
+func TestANamedFolderWithoutALineIsNotTheDefaultLine(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	for _, command := range [][]string{{"publish", "x.json"}, {"status"}, {"dlq", "rm", "--yes"}, {"provision"}, {"doctor"}} {
+		code, _, stderr := call(t.Context(), nil, "", append(command, "--data", dir)...)
+		require.Equal(t, exitUsage, code, command)
+		require.Contains(t, stderr, dir+" has no credentials.env", command)
+	}
+	for _, c := range []struct {
+		flags connection
+		env   map[string]string
+	}{
+		{connection{Data: dir, Nats: "nats://flag:1"}, nil},
+		{connection{Data: dir}, map[string]string{"NATS_URL": "nats://env:1"}},
+		{connection{}, nil},
+	} {
+		require.NoError(t, c.flags.AfterApply(&globals{env: c.env}))
 	}
 }
 

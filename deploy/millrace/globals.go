@@ -39,12 +39,19 @@ type globals struct {
 type connection struct {
 	Nats string `help:"Broker, instead of NATS_URL." placeholder:"URL"`
 	S3   string `help:"Object store, instead of S3_ENDPOINT." placeholder:"HOST:PORT"`
-	Data string `help:"Data folder of a running \"millrace up\"; its credentials.env gives what the environment does not." default:".millrace" placeholder:"DIR"`
+	Data string `help:"Data folder of a running \"millrace up\"; its credentials.env gives what the environment does not; .millrace unless given." placeholder:"DIR"`
 }
+
+// defaultData is the data folder that is looked into where none is named.
+const defaultData = ".millrace"
 
 // AfterApply settles where broker and store are: flags win over the environment, and that
 // over what a local "up" has written down.
 func (c *connection) AfterApply(g *globals) error {
+	named := c.Data != ""
+	if !named {
+		c.Data = defaultData
+	}
 	dir, err := filepath.Abs(c.Data)
 	if err != nil {
 		return usagef("find the data folder %q: %w", c.Data, err)
@@ -52,10 +59,15 @@ func (c *connection) AfterApply(g *globals) error {
 	g.data = dir
 	vars := map[string]string{}
 	maps.Copy(vars, g.env)
-	if vars["S3_ACCESS_KEY"] == "" && vars["S3_SECRET_KEY"] == "" {
+	if named || vars["S3_ACCESS_KEY"] == "" && vars["S3_SECRET_KEY"] == "" {
 		kept, err := up.ReadCredentials(dir)
 		if err != nil {
 			return &exitError{code: exitUsage, err: err}
+		}
+		// Whoever names a folder means the line that runs there, not the one at the default
+		// address, which may be somebody else's.
+		if named && len(kept) == 0 && c.Nats == "" && vars["NATS_URL"] == "" {
+			return usagef("--data: %s has no %s: no \"millrace up\" runs there, and NATS_URL is not set", dir, up.CredentialsFile)
 		}
 		for name, value := range kept {
 			if vars[name] == "" {
