@@ -129,4 +129,3 @@ Where to look next:
   %s status
 `, i.NATSAddr, i.Dir, i.S3Addr, exe)
 }
-

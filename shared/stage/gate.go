@@ -2,6 +2,7 @@ package stage
 
 import (
 	"context"
+	"maps"
 	"math/rand/v2"
 	"sync"
 	"time"
@@ -80,11 +81,7 @@ func (g *gate) release(what string) bool {
 func (g *gate) problems() map[string]error {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	out := make(map[string]error, len(g.causes))
-	for what, err := range g.causes {
-		out[what] = err
-	}
-	return out
+	return maps.Clone(g.causes)
 }
 
 // hold calls op until it succeeds, with growing pauses, and keeps the gate closed from its

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"strconv"
 	"strings"
 	"time"
@@ -107,9 +108,7 @@ func (r *Runner) deadLetter(ctx context.Context, d *doc.Document, reason contrac
 	}
 	at := r.Deps.Clock().UTC()
 	h := received(d)
-	for name, value := range d.Headers(r.Stage) {
-		h[name] = value
-	}
+	maps.Copy(h, d.Headers(r.Stage))
 	d.OriginHeader(h)
 	h[contract.HeaderReason] = string(reason)
 	h[contract.HeaderError] = headerText(cause.Error())

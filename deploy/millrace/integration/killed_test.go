@@ -15,7 +15,7 @@ import (
 // unreachable is a source that answers nothing, so that no test leaves the machine.
 const unreachable = "SOURCE_GREENHOUSE_URL=https://unreachable.invalid"
 
-func TestUpKilledThreeTimesLosesNothing(t *testing.T) {
+func TestUpKilledThreeTimesLosesNothing(t *testing.T) { //nolint:paralleltest // each has the whole machine under load
 	const documents = 2000
 	dir := filepath.Join(t.TempDir(), "data")
 	nats, s3, http := freeAddr(t), freeAddr(t), freeAddr(t)

@@ -13,7 +13,7 @@ import (
 	"github.com/jobspy/millrace/shared/store"
 )
 
-func TestEachStageKilledUnderLoadLosesNothing(t *testing.T) {
+func TestEachStageKilledUnderLoadLosesNothing(t *testing.T) { //nolint:paralleltest // each has the whole machine under load
 	const perKill = 100
 	bin := binaries(t)
 	dir := t.TempDir()

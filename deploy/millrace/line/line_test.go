@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"sync"
 	"testing"
 	"time"
@@ -35,9 +36,7 @@ func start(t *testing.T, b *bus.JetStream, vars map[string]string) store.Store {
 		require.NoError(t, err)
 	}
 	all := map[string]string{"SOURCE_GREENHOUSE_URL": "https://unreachable.invalid"}
-	for name, value := range vars {
-		all[name] = value
-	}
+	maps.Copy(all, vars)
 	ctx, cancel := context.WithCancel(context.Background())
 	var running sync.WaitGroup
 	shared := stage.Shared{

@@ -7,8 +7,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -63,8 +65,8 @@ func Run(ctx context.Context, c Config, started func(ctx context.Context, i *Ins
 
 	var closers []func() error // last opened, first closed
 	defer func() {
-		for i := len(closers) - 1; i >= 0; i-- {
-			err = errors.Join(err, closers[i]())
+		for _, closer := range slices.Backward(closers) {
+			err = errors.Join(err, closer())
 		}
 	}()
 	// The embedded store changes the working directory, so no path may stay relative.
@@ -195,9 +197,7 @@ type group struct {
 
 func (g *group) start(ctx context.Context, c Config, i *Instance, reg prometheus.Registerer, files *logs) error {
 	vars := map[string]string{"DRAIN_TIMEOUT": drain}
-	for name, value := range c.Vars {
-		vars[name] = value
-	}
+	maps.Copy(vars, c.Vars)
 	shared := stage.Shared{
 		Vars: vars, Bus: i.Bus, Store: i.Store, Metrics: stage.NewMetrics(reg, contract.Stages()...),
 		Process: &stage.Process{}, Clock: time.Now,

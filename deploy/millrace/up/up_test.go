@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -94,9 +95,7 @@ func run(m *testing.M) int {
 func publish(t *testing.T, subject, id, body string, h bus.Header) string {
 	t.Helper()
 	header := bus.Header{}
-	for name, value := range h {
-		header[name] = value
-	}
+	maps.Copy(header, h)
 	if id != "" {
 		header[contract.HeaderFileID] = id
 	}
