@@ -32,8 +32,14 @@ type Server struct {
 	done     chan error
 }
 
+// Page is a further path that a server answers.
+type Page struct {
+	Path    string // such as /jsz
+	Handler http.Handler
+}
+
 // Serve listens on addr (host:port) and answers until Stop.
-func Serve(addr string, metrics prometheus.Gatherer, ready Readiness) (*Server, error) {
+func Serve(addr string, metrics prometheus.Gatherer, ready Readiness, pages ...Page) (*Server, error) {
 	l, err := net.Listen("tcp", addr)
 	if err != nil {
 		return nil, fmt.Errorf("listen for HTTP on %s: %w", addr, err)
@@ -41,7 +47,7 @@ func Serve(addr string, metrics prometheus.Gatherer, ready Readiness) (*Server, 
 	s := &Server{
 		listener: l, done: make(chan error, 1),
 		server: &http.Server{
-			Handler: Handler(metrics, ready), ReadTimeout: readTimeout, WriteTimeout: writeTimeout,
+			Handler: handler(metrics, ready, pages), ReadTimeout: readTimeout, WriteTimeout: writeTimeout,
 			ReadHeaderTimeout: readTimeout, MaxHeaderBytes: 16 << 10,
 		},
 	}
@@ -66,9 +72,11 @@ func (s *Server) Stop() error {
 	return err
 }
 
-// Handler returns the HTTP handler of Serve.
-func Handler(metrics prometheus.Gatherer, ready Readiness) http.Handler {
+func handler(metrics prometheus.Gatherer, ready Readiness, pages []Page) http.Handler {
 	mux := http.NewServeMux()
+	for _, p := range pages {
+		mux.Handle("GET "+p.Path, p.Handler)
+	}
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) {
 		reply(w, http.StatusOK, map[string]any{"status": "ok"})
 	})

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/http"
 	"strconv"
 	"sync"
 	"time"
@@ -109,6 +110,9 @@ func (b *Broker) URL() string { return b.srv.ClientURL() }
 
 // InProcessConn returns a connection that needs no network.
 func (b *Broker) InProcessConn() (net.Conn, error) { return b.srv.InProcessConn() }
+
+// Monitoring answers what the broker's monitoring answers on /jsz.
+func (b *Broker) Monitoring() http.Handler { return http.HandlerFunc(b.srv.HandleJsz) }
 
 // SyncAlways reports whether the running server syncs each message before it acknowledges.
 func (b *Broker) SyncAlways() bool {

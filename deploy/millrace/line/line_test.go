@@ -72,7 +72,13 @@ func ends(t *testing.T, b *bus.JetStream) (completed, dead map[string]int) {
 
 func TestAFullQueueRefusesTheProducerAndLosesNothing(t *testing.T) {
 	t.Parallel()
-	b := bustest.JetStream(t, topology.Options{QueueMessages: 20})
+	b := bustest.JetStream(t, topology.Options{})
+	raw, err := b.JetStream().Stream(t.Context(), contract.StreamRaw)
+	require.NoError(t, err)
+	small := raw.CachedInfo().Config
+	small.MaxBytes = 4 << 10
+	_, err = b.JetStream().UpdateStream(t.Context(), small)
+	require.NoError(t, err)
 	var accepted []string
 	refused := 0
 	for i := range 60 {
@@ -88,8 +94,8 @@ func TestAFullQueueRefusesTheProducerAndLosesNothing(t *testing.T) {
 		require.NoError(t, err)
 		accepted = append(accepted, id)
 	}
-	require.Len(t, accepted, 20)
-	require.Equal(t, 40, refused)
+	require.NotEmpty(t, accepted)
+	require.NotZero(t, refused)
 
 	start(t, b, nil)
 	require.Eventually(t, func() bool {

@@ -44,7 +44,7 @@ func ReadCredentials(dir string) (map[string]string, error) {
 func writeCredentials(dir string, vars map[string]string) error {
 	var b strings.Builder
 	b.WriteString("# Written by millrace up. Keys of the embedded object store, and where everything is.\n")
-	for _, name := range []string{"S3_ACCESS_KEY", "S3_SECRET_KEY", "S3_ENDPOINT", "S3_REGION", "NATS_URL"} {
+	for _, name := range []string{"S3_ACCESS_KEY", "S3_SECRET_KEY", "S3_ENDPOINT", "S3_REGION", "NATS_URL", "NATS_MONITOR_URL"} {
 		if v := vars[name]; v != "" {
 			fmt.Fprintf(&b, "%s=%s\n", name, v)
 		}

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"net/http"
 	"os"
 	"path/filepath"
 	"slices"
@@ -55,6 +56,17 @@ type Instance struct {
 	Store                      store.Store
 	NATSAddr, S3Addr, HTTPAddr string
 	Ready                      func(ctx context.Context) map[string]error
+
+	access, secret string
+	monitoring     http.Handler
+}
+
+// credentials are the lines of the credentials file.
+func (i *Instance) credentials() map[string]string {
+	return map[string]string{
+		"S3_ACCESS_KEY": i.access, "S3_SECRET_KEY": i.secret, "S3_REGION": "us-east-1",
+		"S3_ENDPOINT": i.S3Addr, "NATS_URL": "nats://" + i.NATSAddr, "NATS_MONITOR_URL": "http://" + i.HTTPAddr,
+	}
 }
 
 // Run starts everything, calls started once all stages are ready, and stops everything when
@@ -87,12 +99,15 @@ func Run(ctx context.Context, c Config, started func(ctx context.Context, i *Ins
 	reg := prometheus.NewRegistry()
 	running := &group{}
 	i.Ready = running.ready
-	server, err := telemetry.Serve(c.HTTPAddr, reg, running.ready)
+	server, err := telemetry.Serve(c.HTTPAddr, reg, running.ready, telemetry.Page{Path: "/jsz", Handler: i.monitoring})
 	if err != nil {
 		return err
 	}
 	closers = append(closers, server.Stop)
 	i.HTTPAddr = server.Addr()
+	if err := writeCredentials(c.Dir, i.credentials()); err != nil {
+		return err
+	}
 
 	if err := running.start(ctx, c, i, reg, files); err != nil {
 		return err
@@ -158,12 +173,10 @@ func open(ctx context.Context, c *Config, files *logs) (*Instance, []func() erro
 		defer cancel()
 		return w.Close(ctx)
 	})
-	i := &Instance{Dir: c.Dir, Bus: b, Store: w, NATSAddr: broker.Addr(), S3Addr: s3.Addr()}
-	err = writeCredentials(c.Dir, map[string]string{
-		"S3_ACCESS_KEY": access, "S3_SECRET_KEY": secret, "S3_REGION": "us-east-1",
-		"S3_ENDPOINT": i.S3Addr, "NATS_URL": "nats://" + i.NATSAddr,
-	})
-	return i, closers, err
+	return &Instance{
+		Dir: c.Dir, Bus: b, Store: w, NATSAddr: broker.Addr(), S3Addr: s3.Addr(),
+		access: access, secret: secret, monitoring: broker.Monitoring(),
+	}, closers, nil
 }
 
 // provision makes streams, consumers and buckets. The streams take no more than half of what
