@@ -3,6 +3,8 @@ package stage_test
 import (
 	"context"
 	"fmt"
+	"math"
+	"runtime"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -36,6 +38,21 @@ func deliver(t *testing.T, b *bus.JetStream, n int) {
 	sub.Stop()
 }
 
+// othersInHand counts what is delivered to the validate stage and not settled.
+func othersInHand(t *testing.T, b *bus.JetStream) int {
+	t.Helper()
+	info, err := b.Info(t.Context(), "LLM_VALIDATE")
+	if err != nil {
+		t.Error(err)
+		return math.MaxInt
+	}
+	n := 0
+	for _, c := range info.Consumers {
+		n += c.AckPending
+	}
+	return n
+}
+
 func TestADocumentThatMayHaveCrashedItsProcessRunsAlone(t *testing.T) {
 	t.Parallel()
 	b := bustest.JetStream(t, topology.Options{})
@@ -58,7 +75,9 @@ func TestADocumentThatMayHaveCrashedItsProcessRunsAlone(t *testing.T) {
 			if running.Load() > 1 {
 				together.Add(1)
 			}
-			time.Sleep(20 * time.Millisecond) //nolint:forbidigo // gives the others time to come in, were they let in
+			for othersInHand(t, b) < 8 { // they could come in now, were they let in
+				runtime.Gosched()
+			}
 		}
 		return next(in), nil
 	}))
