@@ -71,9 +71,13 @@ test/alone: ## each module builds and vets without the workspace
 	@for m in $(MODULES); do echo "alone: $$m"; (cd $$m && GOWORK=off go build ./... && GOWORK=off go vet ./...); done
 
 .PHONY: test-integration
+test-integration: export NATS_SERVER_BIN := $(NATS_SERVER_BIN)
+test-integration: export NATS_CLI_BIN := $(NATS_CLI_BIN)
+test-integration: export MINIO_BIN := $(MINIO_BIN)
+test-integration: export MILLRACE_BIN := $(CURDIR)/bin
 test-integration: build $(NATS_SERVER_BIN) $(NATS_CLI_BIN) $(MINIO_BIN) ## tests against real servers, built from their modules
-	cd deploy/millrace && NATS_SERVER_BIN=$(NATS_SERVER_BIN) NATS_CLI_BIN=$(NATS_CLI_BIN) MINIO_BIN=$(MINIO_BIN) \
-		MILLRACE_BIN=$(CURDIR)/bin go test -tags integration -count=1 -timeout 20m ./...
+	cd shared && go test -tags integration -count=1 -timeout $(TEST_TIMEOUT) ./store/... ./storetest/...
+	cd deploy/millrace && go test -tags integration -count=1 -timeout 20m ./...
 
 .PHONY: test-compose
 test-compose: build image/files $(NATS_SERVER_BIN) $(MINIO_BIN) ## docker-compose.yml with one document through it (needs a Docker engine)
