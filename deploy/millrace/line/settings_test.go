@@ -83,6 +83,9 @@ func sources() []source {
 
 // TestSettingsAreDocumented renders deploy/.env.example and the table of README.md from the
 // structs that are filled from the environment and their comments.
+//
+// The documents lie outside this module, where go test does not see that a file has changed:
+// after a change of them by hand it needs -count=1 to be run again.
 func TestSettingsAreDocumented(t *testing.T) {
 	t.Parallel()
 	all := settings(t)
