@@ -15,7 +15,7 @@ import (
 type publishCmd struct {
 	Conn     connection `embed:""`
 	Paths    []string   `arg:"" name:"path" help:"Files, folders (each *.json, each line of *.ndjson and *.jsonl), or - for standard input (one document, or one in each line)."`
-	Task     string     `help:"Task type; else that of the file name or of the metadata." placeholder:"TASK"`
+	Task     string     `help:"Task type (intent_analysis, job_extraction, data_enrichment, quality_validation); else that of the file name or of the metadata." placeholder:"TASK"`
 	Provider string     `help:"Provider; else that of the file name or of the metadata." placeholder:"NAME"`
 	Lane     string     `help:"Priority: high, normal or low; else the rules decide." placeholder:"LANE"`
 	Session  string     `help:"Session, where the metadata has none." placeholder:"ID"`

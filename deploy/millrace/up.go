@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -11,14 +12,15 @@ import (
 	"github.com/rs/zerolog"
 
 	"github.com/jobspy/millrace/deploy/millrace/up"
+	"github.com/jobspy/millrace/shared/stage"
 )
 
 // upCmd runs everything in one process.
 type upCmd struct {
 	Data   string `help:"Folder that keeps everything: nats/, buckets/, logs/." default:".millrace" type:"path"`
-	Nats   string `help:"Address on which the broker listens." default:"127.0.0.1:4222" placeholder:"HOST:PORT"`
-	S3     string `help:"Address on which the object store listens." default:"127.0.0.1:9000" placeholder:"HOST:PORT"`
-	HTTP   string `help:"Address of health and metrics." default:"127.0.0.1:8080" placeholder:"HOST:PORT" name:"http"`
+	Nats   string `help:"Address on which the broker listens." default:"127.0.0.1:4222"`
+	S3     string `help:"Address on which the object store listens." default:"127.0.0.1:9000"`
+	HTTP   string `help:"Address of health and metrics." default:"127.0.0.1:8080" name:"http"`
 	Sample bool   `help:"Feed the sample documents and show where each one is."`
 	Exit   bool   `help:"With --sample: end when all samples have ended."`
 }
@@ -30,12 +32,15 @@ func (*upCmd) Help() string {
 
 // Run implements the command.
 func (c *upCmd) Run(ctx context.Context, g *globals) error {
+	if c.Exit && !c.Sample {
+		return usagef("--exit ends the line when the samples have ended, so it needs --sample")
+	}
 	level, console, err := logLevels(g.env["LOG_LEVEL"], c.Sample)
 	if err != nil {
 		return err
 	}
 	began := time.Now()
-	return up.Run(ctx, up.Config{
+	err = up.Run(ctx, up.Config{
 		Dir: c.Data, NATSAddr: c.Nats, S3Addr: c.S3, HTTPAddr: c.HTTP, Vars: g.env,
 		Logs: g.stderr, Level: level, Console: console,
 	}, func(ctx context.Context, i *up.Instance) error {
@@ -55,6 +60,10 @@ func (c *upCmd) Run(ctx context.Context, g *globals) error {
 		fmt.Fprintln(g.stdout, "\nThe line stays up; Ctrl-C stops it.")
 		return nil
 	})
+	if _, wrong := errors.AsType[*stage.SettingsError](err); wrong {
+		return &exitError{code: exitUsage, err: err}
+	}
+	return err
 }
 
 // logLevels returns what the log files keep and what the console shows. With the live view

@@ -2,6 +2,7 @@ package stage
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -21,7 +22,30 @@ type Build[C any] func(ctx context.Context, c C, d Deps) (Handler, error)
 type Definition struct {
 	Stage  contract.Stage
 	build  func(ctx context.Context, vars map[string]string, d Deps) (Handler, error)
+	check  func(vars map[string]string) error
 	params func() ([]config.Param, error)
+}
+
+// SettingsError is something wrong with the settings.
+type SettingsError struct{ cause error }
+
+func (e *SettingsError) Error() string { return e.cause.Error() }
+
+// Unwrap returns all that is wrong, joined.
+func (e *SettingsError) Unwrap() error { return e.cause }
+
+// CheckSettings reads the settings of stages and returns a SettingsError that lists
+// everything that is wrong with them.
+func CheckSettings(vars map[string]string, stages ...Definition) error {
+	_, err := config.Parse[Config](vars)
+	errs := []error{err}
+	for _, d := range stages {
+		errs = append(errs, d.check(vars))
+	}
+	if err := errors.Join(errs...); err != nil {
+		return &SettingsError{err}
+	}
+	return nil
 }
 
 // Define names a stage and says how its handler is made.
@@ -34,6 +58,10 @@ func Define[C any](name string, build Build[C]) Definition {
 				return nil, err
 			}
 			return build(ctx, c, d)
+		},
+		check: func(vars map[string]string) error {
+			_, err := config.Parse[C](vars)
+			return err
 		},
 		params: config.Params[C],
 	}

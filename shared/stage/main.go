@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/signal"
 	"slices"
@@ -42,14 +43,20 @@ func Main[C any](name string, build Build[C]) int {
 	// After the first signal the default action is back: the second one kills.
 	context.AfterFunc(ctx, stop)
 
+	d := Define(name, build)
+	if len(os.Args) > 1 {
+		return usage(d, os.Args[1:], os.Stdout, os.Stderr)
+	}
 	vars, err := config.Environ(os.Environ())
-	if err == nil {
-		err = Run(ctx, Define(name, build), vars, zerolog.SyncWriter(os.Stderr))
+	if err != nil {
+		err = &SettingsError{err}
+	} else {
+		err = Run(ctx, d, vars, zerolog.SyncWriter(os.Stderr))
 	}
 	switch {
 	case err == nil:
 		return exitOK
-	case errors.As(err, new(*settingsError)):
+	case errors.As(err, new(*SettingsError)):
 		fmt.Fprintf(os.Stderr, "%s: the settings are wrong:\n%v\n", name, err)
 		return exitUsage
 	default:
@@ -58,25 +65,38 @@ func Main[C any](name string, build Build[C]) int {
 	}
 }
 
-// settingsError is something wrong with the settings.
-type settingsError struct{ cause error }
-
-func (e *settingsError) Error() string { return e.cause.Error() }
-func (e *settingsError) Unwrap() error { return e.cause }
+// usage says how a stage's binary is run: it takes settings from the environment and no
+// arguments.
+func usage(d Definition, args []string, out, errs io.Writer) int {
+	asked := slices.Contains([]string{"-h", "-help", "--help", "help"}, args[0])
+	if !asked {
+		fmt.Fprintf(errs, "%s: takes no arguments, but got %q; its settings come from the environment (%s --help lists them)\n", d.Stage, args[0], d.Stage)
+		return exitUsage
+	}
+	fmt.Fprintf(out, "%s runs the %s stage until it gets SIGINT or SIGTERM.\n\nSettings, from the environment:\n", d.Stage, d.Stage)
+	for _, list := range []func() ([]config.Param, error){config.Params[config.Common], config.Params[Config], d.Params} {
+		params, err := list()
+		if err != nil {
+			fmt.Fprintf(errs, "%s: %v\n", d.Stage, err)
+			return exitFailed
+		}
+		for _, p := range params {
+			fmt.Fprintf(out, "  %-26s %s\n", p.Name, p.Default)
+		}
+	}
+	return exitOK
+}
 
 // Run runs a stage on its own connections until ctx ends. Broker and store may come up
 // later than it: it is alive at once, and ready when all is there.
-func Run(ctx context.Context, d Definition, vars map[string]string, logs interface{ Write([]byte) (int, error) }) (err error) {
+func Run(ctx context.Context, d Definition, vars map[string]string, logs io.Writer) (err error) {
 	c, err := config.Parse[config.Common](vars)
-	if _, also := config.Parse[Config](vars); also != nil {
-		err = errors.Join(err, also)
-	}
-	if err != nil {
-		return &settingsError{err}
+	if err = errors.Join(err, CheckSettings(vars, d)); err != nil {
+		return &SettingsError{err}
 	}
 	log, err := telemetry.Logger(logs, c.LogLevel)
 	if err != nil {
-		return &settingsError{err}
+		return &SettingsError{err}
 	}
 	reg := prometheus.NewRegistry()
 	var runner atomic.Pointer[Runner]

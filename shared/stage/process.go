@@ -102,7 +102,7 @@ func (r *Runner) decode(ctx context.Context, w *work) (*doc.Document, error) {
 // raw forgets what a producer has no say in: headers that only stages write. What comes
 // back by the retry stream was written by this stage.
 func raw(d *doc.Document, stream string) {
-	d.Timer, d.Source, d.Lane = "", "", ""
+	d.Timer, d.Source, d.Lane, d.Name = "", "", "", ""
 	if !doc.ValidID(d.Metadata.FileID) {
 		d.Metadata.FileID = ""
 	}

@@ -344,3 +344,30 @@ func TestATimerComesBackToItsStage(t *testing.T) {
 	r.send(envelope("f1"))
 	r.until("LLM_ENRICH", 1)
 }
+
+func TestAFullDeadLetterQueueStopsTheStage(t *testing.T) {
+	t.Parallel()
+	r := setup(t, options{}, handle(func(_ context.Context, in *doc.Document) ([]stage.Output, error) {
+		if strings.HasPrefix(in.Metadata.FileID, "bad") {
+			return nil, fault.New(contract.ReasonSchema, "bad")
+		}
+		return next(in), nil
+	}))
+	dlq, err := r.bus.JetStream().Stream(t.Context(), contract.StreamDLQ)
+	require.NoError(t, err)
+	c := dlq.CachedInfo().Config
+	c.MaxMsgs = 1
+	_, err = r.bus.JetStream().UpdateStream(t.Context(), c)
+	require.NoError(t, err)
+
+	r.send(envelope("bad1"))
+	r.until(contract.StreamDLQ, 1)
+	r.send(envelope("bad2"))
+	require.Eventually(t, func() bool { return len(r.runner.Ready(t.Context())) > 0 }, waitFor, time.Millisecond)
+	r.send(envelope("good"))
+	require.Len(t, r.all(contract.StreamDLQ), 1)
+	require.NoError(t, r.bus.Delete(t.Context(), contract.StreamDLQ, 1))
+	require.Equal(t, "bad2", r.until(contract.StreamDLQ, 1)[0].Header[contract.HeaderFileID])
+	r.until("LLM_ENRICH", 1)
+	r.until("LLM_VALIDATE", 0)
+}

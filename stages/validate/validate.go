@@ -107,6 +107,9 @@ func (v *validator) read(content codec.Value) (codec.Value, []string, error) {
 		return nil, nil, fault.New(contract.ReasonRejected, "the text of content is empty")
 	}
 	if err := v.strict([]byte(text), "the text of content"); err != nil {
+		if !strings.ContainsAny(text, "{[") {
+			return nil, nil, fault.New(contract.ReasonRejected, "the text of content holds no JSON")
+		}
 		return nil, nil, err
 	}
 	return codec.Value(text), []string{"/content: text read as JSON"}, nil

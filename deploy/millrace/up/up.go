@@ -88,6 +88,9 @@ func Run(ctx context.Context, c Config, started func(ctx context.Context, i *Ins
 	if err := os.MkdirAll(c.Dir, 0o700); err != nil {
 		return fmt.Errorf("make the data folder: %w", err)
 	}
+	if err := stage.CheckSettings(c.Vars, line.Stages()...); err != nil {
+		return err
+	}
 	files := openLogs(filepath.Join(c.Dir, "logs"), c.Logs, c.Level, c.Console)
 	closers = append(closers, files.close)
 

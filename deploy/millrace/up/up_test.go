@@ -215,7 +215,8 @@ func TestBadInputEndsAsADeadLetterAndStopsNobody(t *testing.T) {
 		{"a file_id that climbs", "job_extraction.openai", `{"metadata":{"file_id":"../x"},"content":{}}`, nil, "llm.dlq.ingest.malformed"},
 		{"a file_id that is a wildcard", "job_extraction.openai", `{"metadata":{"file_id":"*"},"content":{}}`, nil, "llm.dlq.ingest.malformed"},
 		{"a wrong checksum", "job_extraction.openai", `{"metadata":{"checksum":"sha256:00"},"content":{}}`, nil, "llm.dlq.ingest.integrity"},
-		{"text that is no JSON", "job_extraction.openai", "the answer is 42", nil, "llm.dlq.validate.malformed"},
+		{"text that is no JSON", "job_extraction.openai", "the answer is 42", nil, "llm.dlq.validate.rejected"},
+		{"text around JSON", "job_extraction.openai", "the answer is {\"jobs\":[]}", nil, "llm.dlq.validate.malformed"},
 		{"what its schema refuses", "job_extraction.openai", `{"jobs":[{"title":7}]}`, nil, "llm.dlq.validate.schema"},
 	}
 	// Dead letters of these tests are known by their traces: bad ones have no id of ours.
