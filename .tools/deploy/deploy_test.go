@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -20,7 +21,7 @@ var stages = []string{"ingest", "validate", "enrich", "standardize", "route", "s
 
 func compose(t *testing.T) *types.Project {
 	t.Helper()
-	options, err := cli.NewProjectOptions([]string{"../../docker-compose.yml"}, cli.WithName("millrace"))
+	options, err := cli.NewProjectOptions([]string{"../../docker-compose.yml"}, cli.WithName("millrace"), cli.WithOsEnv)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -95,6 +96,36 @@ func TestEachStageIsAServiceThatWaitsForProvision(t *testing.T) {
 		want := []string{"CMD", "/millrace", "healthcheck", "http://127.0.0.1:8080/readyz"}
 		if !slices.Equal(check.Test, want) || *service.Environment["HTTP_ADDR"] != "0.0.0.0:8080" {
 			t.Errorf("%s is checked by %q and listens on %q", stage, check.Test, *service.Environment["HTTP_ADDR"])
+		}
+	}
+}
+
+func TestEveryStageIsGivenEverySetting(t *testing.T) {
+	// How to reach broker and store is fixed by the compose file or needs files of its own.
+	connects := regexp.MustCompile("^(NATS|S3)_")
+	provisions := []string{"STREAM_REPLICAS"}
+	example, err := os.ReadFile("../../deploy/.env.example")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var names []string
+	for _, found := range regexp.MustCompile(`(?m)^(?:# )?([A-Z][A-Z0-9_]*)=`).FindAllSubmatch(example, -1) {
+		if name := string(found[1]); !connects.MatchString(name) && !slices.Contains(provisions, name) {
+			names = append(names, name)
+		}
+	}
+	if len(names) == 0 {
+		t.Fatal("deploy/.env.example names no setting")
+	}
+	for _, name := range names {
+		t.Setenv(name, "given") // one that is not set is not passed on
+	}
+	services := compose(t).Services
+	for _, stage := range stages {
+		for _, name := range names {
+			if services[stage].Environment[name] == nil {
+				t.Errorf("docker-compose.yml does not pass %s to %s", name, stage)
+			}
 		}
 	}
 }
