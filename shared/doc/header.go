@@ -43,7 +43,7 @@ func (d *Document) Headers(from contract.Stage) bus.Header {
 
 // OriginHeader adds where d came from first, as retries and dead letters carry it.
 func (d *Document) OriginHeader(h bus.Header) {
-	h[contract.HeaderOriginSubject] = d.Origin.Subject
+	h[contract.HeaderOriginSubject] = strings.ToValidUTF8(d.Origin.Subject, "\uFFFD")
 	h[contract.HeaderOriginStream] = d.Origin.Stream
 	h[contract.HeaderOriginSeq] = strconv.FormatUint(d.Origin.Seq, 10)
 	h[contract.HeaderOriginTime] = d.Origin.Time.UTC().Format(time.RFC3339Nano)
@@ -52,7 +52,7 @@ func (d *Document) OriginHeader(h bus.Header) {
 // FromMessage reads what a message's headers say; the body is taken as it is. Headers win
 // over nothing here: a stage decides what they mean beside the envelope.
 func FromMessage(m *bus.Stored) *Document {
-	h := m.Header
+	h := readable(m.Header)
 	d := &Document{
 		Body: m.Body, Header: h, Lane: contract.Lane(h[contract.HeaderLane]), Name: h[contract.HeaderName],
 		Source: h[contract.HeaderSource], Timer: h[contract.HeaderTimer], Object: h[contract.HeaderObject],
@@ -74,6 +74,26 @@ func FromMessage(m *bus.Stored) *Document {
 		}
 	}
 	return d
+}
+
+// maxHeader is the longest value of a header of ours, in bytes. All of them together stay
+// below the 64 KiB that the broker takes.
+const maxHeader = 2048
+
+// readable returns the headers of ours as text that fits a header and JSON: a producer may
+// have sent any bytes. A timeline that is too long is left out, anything else is cut.
+func readable(sent bus.Header) bus.Header {
+	h := make(bus.Header, len(sent))
+	for name, value := range sent {
+		if len(value) > maxHeader {
+			if name == contract.HeaderTimeline {
+				continue
+			}
+			value = value[:maxHeader]
+		}
+		h[name] = strings.ToValidUTF8(value, "\uFFFD")
+	}
+	return h
 }
 
 // number reads a count from a header; what is none, or absurd, is 0.

@@ -179,7 +179,7 @@ func (l *Ledger) Open(ctx context.Context, fileID string, e Entry) (Opening, Ent
 			}
 			after = *old
 			return true
-		case old.Owner.same(e.Owner):
+		case old.Owner.Same(e.Owner):
 			opening, after = Again, *old
 			return false
 		case e.Replay > 0 && e.Replay == old.Replay:
@@ -210,7 +210,8 @@ func (l *Ledger) create(ctx context.Context, fileID string, e Entry) error {
 	return nil
 }
 
-func (o Owner) same(p Owner) bool {
+// Same reports whether both are the same message.
+func (o Owner) Same(p Owner) bool {
 	return o.Stream == p.Stream && o.Seq == p.Seq && o.Time.Equal(p.Time)
 }
 
@@ -234,6 +235,7 @@ const (
 	Resumed               // it was ours before, and may be published already: see Entry.At
 	Finished              // we ended it before: nothing is left to publish
 	Lost                  // somebody else ended it, or is about to
+	Turned                // it was ours before, for the other kind of end, and may be published: see Entry.At
 )
 
 // Take takes the terminal state of a document for h. Whoever took it by the same work id
@@ -253,6 +255,9 @@ func (l *Ledger) Take(ctx context.Context, fileID string, h Holder, e Entry) (Cl
 			return false
 		case !found || old.State == Open || h.Replay > old.Holder.Replay:
 			// free
+		case old.State == Taken && old.Holder.WorkID == h.WorkID && old.Holder.Replay == h.Replay && old.Holder.Kind != h.Kind:
+			claim, at = Turned, old.At
+			return false
 		case old.Holder.WorkID != h.WorkID || old.Holder.Kind != h.Kind:
 			claim = Lost
 			return false
@@ -269,6 +274,18 @@ func (l *Ledger) Take(ctx context.Context, fileID string, h Holder, e Entry) (Cl
 		return true
 	})
 	return claim, at, err
+}
+
+// Turn gives h the terminal state that the same work took for the other kind of end and did
+// not publish.
+func (l *Ledger) Turn(ctx context.Context, fileID string, h Holder, e Entry) error {
+	return l.change(ctx, fileID, func(old *Entry, found bool) bool {
+		if !found || old.State != Taken || old.Holder.WorkID != h.WorkID || old.Holder.Replay != h.Replay || old.Holder.Kind == h.Kind {
+			return false
+		}
+		old.Holder, old.Stage, old.Reason = h, e.Stage, e.Reason
+		return true
+	})
 }
 
 // Finish marks the terminal state that h took as done. Where h does not hold it any more,

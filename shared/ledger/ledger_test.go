@@ -66,10 +66,11 @@ func TestTake(t *testing.T) {
 	require.Equal(t, ledger.Won, take(t, l, "f1", 0, ledger.Completed), "a document that was never entered can end")
 	require.Equal(t, ledger.Resumed, take(t, l, "f1", 0, ledger.Completed))
 	require.Equal(t, ledger.Lost, take(t, l, "f1~x", 0, ledger.Completed))
-	require.Equal(t, ledger.Lost, take(t, l, "f1", 0, ledger.Dead))
+	require.Equal(t, ledger.Turned, take(t, l, "f1", 0, ledger.Dead), "the same work may still end otherwise")
 	holder := ledger.Holder{WorkID: "f1", Kind: ledger.Completed}
 	require.NoError(t, l.Finish(t.Context(), "f1", holder))
 	require.Equal(t, ledger.Finished, take(t, l, "f1", 0, ledger.Completed))
+	require.Equal(t, ledger.Lost, take(t, l, "f1", 0, ledger.Dead), "but not once it is done")
 
 	require.NoError(t, l.Replaying(t.Context(), "f1", 1))
 	require.Equal(t, ledger.Lost, take(t, l, "f1", 0, ledger.Completed), "a lower replay count lost")

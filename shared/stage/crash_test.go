@@ -3,7 +3,6 @@ package stage_test
 import (
 	"context"
 	"fmt"
-	"math"
 	"runtime"
 	"sync/atomic"
 	"testing"
@@ -20,37 +19,36 @@ import (
 	"github.com/jobspy/millrace/shared/topology"
 )
 
-// deliver takes the first message of the validate stage n times and hands it back, as if
-// its process had died each time.
+// deliver takes the first message of the validate stage at least n times and hands it back,
+// as if its process had died each time.
 func deliver(t *testing.T, b *bus.JetStream, n int) {
 	t.Helper()
-	times := make(chan bus.Delivery, n)
-	sub, err := b.Consume(t.Context(), "LLM_VALIDATE", "validate-normal", 1, func(d bus.Delivery) {
-		select {
-		case times <- d:
-		default:
-		}
-	})
+	times := make(chan bus.Delivery, 100)
+	sub, err := b.Consume(t.Context(), "LLM_VALIDATE", "validate-normal", 1, func(d bus.Delivery) { times <- d })
 	require.NoError(t, err)
 	for range n {
 		require.NoError(t, (<-times).Nak())
 	}
 	sub.Stop()
+	for len(times) > 0 {
+		require.NoError(t, (<-times).Nak())
+	}
 }
 
-// othersInHand counts what is delivered to the validate stage and not settled.
-func othersInHand(t *testing.T, b *bus.JetStream) int {
+// othersInHand reports whether the validate stage has been given all that it may hold, or
+// all that there is.
+func othersInHand(t *testing.T, b *bus.JetStream) bool {
 	t.Helper()
 	info, err := b.Info(t.Context(), "LLM_VALIDATE")
 	if err != nil {
 		t.Error(err)
-		return math.MaxInt
+		return true
 	}
 	n := 0
 	for _, c := range info.Consumers {
 		n += c.AckPending
 	}
-	return n
+	return n >= min(config().Prefetch, int(info.Messages))
 }
 
 func TestADocumentThatMayHaveCrashedItsProcessRunsAlone(t *testing.T) {
@@ -75,7 +73,7 @@ func TestADocumentThatMayHaveCrashedItsProcessRunsAlone(t *testing.T) {
 			if running.Load() > 1 {
 				together.Add(1)
 			}
-			for othersInHand(t, b) < 8 { // they could come in now, were they let in
+			for !othersInHand(t, b) { // they could come in now, were they let in
 				runtime.Gosched()
 			}
 		}

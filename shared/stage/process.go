@@ -52,7 +52,7 @@ func (r *Runner) process(ctx context.Context, w *work, slot func()) {
 
 // once decodes a delivery and makes one attempt at it.
 func (r *Runner) once(ctx context.Context, w *work) (*doc.Document, []Output, error) {
-	d, err := r.decode(ctx, w)
+	d, err := r.decode(ctx, w.Message())
 	if err != nil {
 		return d, nil, err
 	}
@@ -60,15 +60,15 @@ func (r *Runner) once(ctx context.Context, w *work) (*doc.Document, []Output, er
 	return d, outs, err
 }
 
-// decode reads a delivery. The document is never nil; with an error it holds what could be
+// decode reads a message. The document is never nil; with an error it holds what could be
 // read, enough for a dead letter.
-func (r *Runner) decode(ctx context.Context, w *work) (*doc.Document, error) {
-	d := doc.FromMessage(w.Message())
+func (r *Runner) decode(ctx context.Context, m *bus.Stored) (*doc.Document, error) {
+	d := doc.FromMessage(m)
 	if !d.Lane.Valid() {
 		d.Lane = contract.Low
 	}
 	if r.Stage == contract.Ingest {
-		raw(d, w.Message().Stream)
+		raw(d, m.Stream)
 		return d, nil
 	}
 	if d.Timer != "" && d.Timer != contract.TimerJoin {
@@ -78,15 +78,18 @@ func (r *Runner) decode(ctx context.Context, w *work) (*doc.Document, error) {
 		d.Metadata.FileID = doc.NewID(d.Origin, doc.Sum(d.Body))
 		return d, fault.New(contract.ReasonMalformed, "the message has no valid "+contract.HeaderFileID)
 	}
-	body := d.Body
+	body, fileID := d.Body, d.Metadata.FileID
 	if d.Object != "" {
 		o, err := r.claimed(ctx, d.Object)
 		if err != nil {
+			// What travels beside the object is enough to say whose end this is.
+			if e, bad := doc.Decode(body); bad == nil && e.Metadata.FileID == fileID {
+				d.Envelope = e
+			}
 			return d, err
 		}
 		body = o.Body
 	}
-	fileID := d.Metadata.FileID
 	e, err := doc.Decode(body)
 	if err != nil {
 		return d, fault.Permanently(contract.ReasonMalformed, err)
@@ -102,7 +105,7 @@ func (r *Runner) decode(ctx context.Context, w *work) (*doc.Document, error) {
 // raw forgets what a producer has no say in: headers that only stages write. What comes
 // back by the retry stream was written by this stage.
 func raw(d *doc.Document, stream string) {
-	d.Timer, d.Source, d.Lane, d.Name = "", "", "", ""
+	d.Timer, d.Source, d.Name, d.Lane = "", "", "", contract.Low // the handler chooses name and lane
 	if !doc.ValidID(d.Metadata.FileID) {
 		d.Metadata.FileID = ""
 	}
@@ -193,6 +196,13 @@ func (r *Runner) settle(ctx context.Context, w *work, d *doc.Document, outs []Ou
 	case errors.Is(end, bus.ErrTooLarge):
 		l.Error().Err(end).Msg("an output is too large")
 		if end = r.giveUp(ctx, w, d, contract.ReasonOversize, end); end == nil {
+			w.leave()
+			return
+		}
+		w.giveBack()
+	case ctx.Err() == nil && err == nil: // its outputs can be written nowhere
+		l.Error().Err(end).Msg("an output cannot be published")
+		if end = r.giveUp(ctx, w, d, contract.ReasonMalformed, end); end == nil {
 			w.leave()
 			return
 		}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -11,6 +12,7 @@ import (
 	"github.com/jobspy/millrace/shared/bus"
 	"github.com/jobspy/millrace/shared/contract"
 	"github.com/jobspy/millrace/shared/doc"
+	"github.com/jobspy/millrace/shared/fault"
 	"github.com/jobspy/millrace/shared/ledger"
 	"github.com/jobspy/millrace/shared/store"
 )
@@ -23,6 +25,15 @@ func (r *Runner) finish(ctx context.Context, w *work, d *doc.Document, outs []Ou
 	objects := d.Objects
 	for _, o := range outs {
 		objects = append(objects, o.Objects...)
+	}
+	if w.Count() > 1 {
+		// Before it was delivered again it may have been given up, which somebody may know of.
+		if reason, err := r.given(ctx, d); err != nil || reason != "" {
+			if err != nil {
+				return err
+			}
+			return r.giveUp(ctx, w, d, reason, errGivenUp)
+		}
 	}
 	g, gctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return r.store(gctx, objects) })
@@ -40,6 +51,40 @@ func (r *Runner) finish(ctx context.Context, w *work, d *doc.Document, outs []Ou
 	r.Metrics.outcome(r.Stage, outcome, "")
 	r.log.Debug().Str("file_id", d.Metadata.FileID).Int("outputs", len(outs)).Msg("done")
 	return nil
+}
+
+// errGivenUp is the cause on a dead letter whose process ended before it was published.
+var errGivenUp = errors.New("it was given up, and the process ended before that was published")
+
+// given returns the reason with which this very work took the terminal state as dead before,
+// empty where it did not.
+func (r *Runner) given(ctx context.Context, d *doc.Document) (contract.Reason, error) {
+	if d.Metadata.FileID == "" {
+		return "", nil
+	}
+	var e ledger.Entry
+	err := r.hold(ctx, "ledger", func(ctx context.Context) (err error) {
+		e, err = r.Deps.Ledger.Read(ctx, d.Metadata.FileID)
+		if errors.Is(err, bus.ErrNotFound) {
+			return nil
+		}
+		return err
+	}, nil)
+	mine := e.Holder == ledger.Holder{WorkID: d.WorkID(), Replay: d.Replay, Kind: ledger.Dead}
+	if err != nil || !mine || e.Stage != r.Stage {
+		return "", err
+	}
+	return e.Reason, nil
+}
+
+// entry is what the ledger is told of a document that it does not know.
+func (r *Runner) entry(d *doc.Document, reason contract.Reason) ledger.Entry {
+	m := &d.Metadata
+	return ledger.Entry{
+		SHA256: strings.TrimPrefix(m.Checksum, "sha256:"), Name: d.Name, Task: m.TaskType, Provider: m.Provider, CreatedAt: m.CreatedAt,
+		Owner: ledger.Owner{Stream: d.Origin.Stream, Seq: d.Origin.Seq, Time: d.Origin.Time},
+		Stage: r.Stage, Reason: reason,
+	}
 }
 
 // ack acknowledges and waits for the confirmation. While the broker does not answer the
@@ -79,7 +124,7 @@ func (r *Runner) publishAll(ctx context.Context, d *doc.Document, outs []Output,
 		case o.Terminal:
 			err = r.terminal(ctx, d, o, i)
 		case o.Subject != "":
-			m := bus.Message{Subject: o.Subject, ID: r.messageID(d, i), Header: d.Headers(r.Stage), Body: o.Body}
+			m := bus.Message{Subject: o.Subject, ID: r.messageID(d, i), Header: d.Next().Headers(r.Stage), Body: o.Body}
 			err = r.publish(ctx, m)
 		default:
 			o.Doc.Timeline = append(append([]doc.Step(nil), d.Timeline...), step)
@@ -136,7 +181,7 @@ func (r *Runner) claim(ctx context.Context, d *doc.Document, body []byte, name s
 		return nil, err
 	}
 	d.Object = ref.String()
-	small := doc.Envelope{Metadata: d.Metadata}
+	small := doc.Envelope{Metadata: d.Metadata, Routing: d.Routing}
 	return small.Encode()
 }
 
@@ -145,23 +190,24 @@ func (r *Runner) publish(ctx context.Context, m bus.Message) error {
 	return r.hold(ctx, m.Subject, func(ctx context.Context) error {
 		_, err := r.Deps.Bus.Publish(ctx, m)
 		return err
-	}, tooLarge)
+	}, final)
 }
 
 // schedule stores a message for later, until that is confirmed.
 func (r *Runner) schedule(ctx context.Context, m bus.Message, at time.Time, target string) error {
 	return r.hold(ctx, contract.StreamRetry, func(ctx context.Context) error {
 		return r.Deps.Bus.Schedule(ctx, m, at, target)
-	}, tooLarge)
+	}, final)
 }
 
-// tooLarge says whether a publish can never succeed.
-func tooLarge(err error) bool { return errors.Is(err, bus.ErrTooLarge) }
+// final says whether a publish can never succeed: whatever may go away has the verdict that
+// the broker is down.
+func final(err error) bool { return fault.Of(err).Kind != fault.Unavailable }
 
 // terminal publishes a terminal record if the document's terminal state is ours to take.
 func (r *Runner) terminal(ctx context.Context, d *doc.Document, o *Output, index int) error {
-	entry := ledger.Entry{Stage: r.Stage}
-	m := bus.Message{Subject: o.Subject, ID: r.messageID(d, index), Header: d.Headers(r.Stage), Body: o.Body}
+	entry := r.entry(d, "")
+	m := bus.Message{Subject: o.Subject, ID: r.messageID(d, index), Header: d.Next().Headers(r.Stage), Body: o.Body}
 	return r.end(ctx, d, ledger.Completed, entry, contract.StreamCompleted, m)
 }
 
@@ -176,6 +222,9 @@ func (r *Runner) end(ctx context.Context, d *doc.Document, kind ledger.Kind, ent
 		c, at, err := r.Deps.Ledger.Take(ctx, fileID, holder, entry)
 		if err == nil && c == ledger.Resumed {
 			published, err = r.published(ctx, stream, m, at)
+		}
+		if err == nil && c == ledger.Turned {
+			c, err = r.turn(ctx, fileID, holder, entry, m, at)
 		}
 		claim = c
 		return err
@@ -193,17 +242,37 @@ func (r *Runner) end(ctx context.Context, d *doc.Document, kind ledger.Kind, ent
 	}, nil)
 }
 
+// turn takes back the other kind of end that this work took before a crash, unless that was
+// published: then it stands.
+func (r *Runner) turn(ctx context.Context, fileID string, h ledger.Holder, e ledger.Entry, m bus.Message, at time.Time) (ledger.Claim, error) {
+	stream, other := contract.StreamDLQ, h
+	other.Kind = ledger.Dead
+	if h.Kind == ledger.Dead {
+		stream, other.Kind = contract.StreamCompleted, ledger.Completed
+	}
+	published, err := r.published(ctx, stream, m, at)
+	switch {
+	case err != nil:
+		return ledger.Lost, err
+	case published:
+		return ledger.Lost, r.Deps.Ledger.Finish(ctx, fileID, other)
+	default:
+		return ledger.Won, r.Deps.Ledger.Turn(ctx, fileID, h, e)
+	}
+}
+
 // clockSkew is how far the clocks of broker and stages may be apart.
 const clockSkew = time.Minute
 
-// published reports whether m was stored in a stream since a time.
+// published reports whether an end like m, of the same document and replay count, was stored
+// in a stream since a time.
 func (r *Runner) published(ctx context.Context, stream string, m bus.Message, since time.Time) (bool, error) {
 	from, err := r.Deps.Bus.SeqAt(ctx, stream, since.Add(-clockSkew))
 	if err != nil {
 		return false, err
 	}
 	id, replay := m.Header[contract.HeaderFileID], m.Header[contract.HeaderReplayCount]
-	for found, err := range r.Deps.Bus.Scan(ctx, stream, m.Subject, from) {
+	for found, err := range r.Deps.Bus.Scan(ctx, stream, "", from) {
 		if err != nil {
 			return false, err
 		}

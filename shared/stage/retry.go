@@ -47,7 +47,8 @@ func (r *Runner) reschedule(ctx context.Context, d *doc.Document, delay time.Dur
 		h[contract.HeaderFailures] = strings.Join(d.Failures, ",")
 	}
 	id := d.WorkID()
-	if d.Metadata.FileID == "" && d.Timer == "" {
+	if r.Stage == contract.Ingest || (d.Metadata.FileID == "" && d.Timer == "") {
+		// Before ingest two messages may have one file_id.
 		id = doc.NewID(d.Origin, doc.Sum(d.Body))
 	}
 	m := bus.Message{Subject: contract.RetrySubject(r.Stage, id), Header: h, Body: d.Body}
@@ -91,8 +92,8 @@ func (r *Runner) giveUp(ctx context.Context, w *work, d *doc.Document, reason co
 func (r *Runner) deadLetter(ctx context.Context, d *doc.Document, reason contract.Reason, cause error) error {
 	m := &d.Metadata
 	sha := doc.Sum(d.Body)
-	if m.FileID == "" {
-		m.FileID = doc.NewID(d.Origin, sha)
+	if err := r.own(ctx, d, sha); err != nil {
+		return err
 	}
 	if m.TaskType == "" {
 		m.TaskType = contract.Unknown
@@ -123,11 +124,7 @@ func (r *Runner) deadLetter(ctx context.Context, d *doc.Document, reason contrac
 	if err := r.store(ctx, append(d.Objects, letter)); err != nil {
 		return err
 	}
-	entry := ledger.Entry{
-		SHA256: strings.TrimPrefix(m.Checksum, "sha256:"), Name: d.Name, Task: m.TaskType, Provider: m.Provider, CreatedAt: m.CreatedAt,
-		Owner: ledger.Owner{Stream: d.Origin.Stream, Seq: d.Origin.Seq, Time: d.Origin.Time},
-		Stage: r.Stage, Reason: reason,
-	}
+	entry := r.entry(d, reason)
 	msg := bus.Message{
 		Subject: contract.DLQSubject(r.Stage, reason), Header: h, Body: d.Body,
 		ID: r.messageID(d, 0) + ":dlq",
@@ -138,6 +135,32 @@ func (r *Runner) deadLetter(ctx context.Context, d *doc.Document, reason contrac
 			return err
 		}
 		err = r.end(ctx, d, ledger.Dead, entry, contract.StreamDLQ, msg)
+	}
+	return err
+}
+
+// own gives a dead letter an id of its own where it has none, or at ingest where its file_id
+// is that of another message: it failed before the ledger was asked.
+func (r *Runner) own(ctx context.Context, d *doc.Document, sha string) error {
+	m := &d.Metadata
+	if m.FileID == "" {
+		m.FileID = doc.NewID(d.Origin, sha)
+		return nil
+	}
+	if r.Stage != contract.Ingest || d.Replay > 0 {
+		return nil
+	}
+	taken := false
+	err := r.hold(ctx, "ledger", func(ctx context.Context) error {
+		e, err := r.Deps.Ledger.Read(ctx, m.FileID)
+		if errors.Is(err, bus.ErrNotFound) {
+			return nil
+		}
+		taken = err == nil && !e.Owner.Same(ledger.Owner{Stream: d.Origin.Stream, Seq: d.Origin.Seq, Time: d.Origin.Time})
+		return err
+	}, nil)
+	if err == nil && taken {
+		m.ProducerFileID, m.FileID, d.Name = m.FileID, doc.NewID(d.Origin, sha), ""
 	}
 	return err
 }
@@ -218,9 +241,8 @@ func (r *Runner) markAlone(ctx context.Context, w *work) error {
 
 // advisory is what the broker says of a message that it will not deliver any more.
 type advisory struct {
-	Stream   string `json:"stream"`
-	Seq      uint64 `json:"stream_seq"`
-	Consumer string `json:"consumer"`
+	Stream string `json:"stream"`
+	Seq    uint64 `json:"stream_seq"`
 }
 
 // sweep takes care of a message that was delivered too often: one that ran alone crashed
@@ -256,9 +278,9 @@ func (r *Runner) sweepOnce(ctx context.Context, w *work) error {
 	if err != nil {
 		return err
 	}
-	d := doc.FromMessage(m)
-	if !d.Lane.Valid() {
-		d.Lane = contract.Low
+	d, unread := r.decode(ctx, m)
+	if fault.Of(unread).Kind == fault.Unavailable {
+		return unread
 	}
 	_, err = kv.Get(ctx, aloneKey(a.Stream, a.Seq))
 	switch {
@@ -279,10 +301,9 @@ func (r *Runner) sweepOnce(ctx context.Context, w *work) error {
 
 // swept ends a message that nobody holds: as a dead letter, or as what the handler says.
 func (r *Runner) swept(ctx context.Context, d *doc.Document, cause error) error {
-	if body := d.Body; r.Stage != contract.Ingest && d.Object == "" {
-		if e, err := doc.Decode(body); err == nil {
-			d.Envelope = e
-		}
+	if d.Timer != "" && d.Timer != contract.TimerJoin {
+		r.Metrics.outcome(r.Stage, outcomeFailed, contract.ReasonPanic)
+		return nil // a timer is not a document and comes again by itself
 	}
 	if h, ok := r.Handler.(GaveUp); ok {
 		if outs := h.GaveUp(d, contract.ReasonPanic, cause); len(outs) > 0 {

@@ -158,6 +158,12 @@ func (r *Runner) dispatch(ctx, inHand context.Context) {
 			r.slots.Release(1)
 			return
 		}
+		// The gate may have closed while there was nothing to take.
+		if r.gate.wait(ctx) != nil {
+			r.slots.Release(1)
+			w.giveBack()
+			return
+		}
 		r.working.Go(func() {
 			slot := sync.OnceFunc(func() { r.slots.Release(1) })
 			defer slot()
@@ -235,9 +241,7 @@ func (r *Runner) Ready(ctx context.Context) map[string]error {
 	bound := r.bound
 	r.mu.Unlock()
 	if !bound {
-		if _, known := problems["consumers"]; !known {
-			problems["consumers"] = errors.New("not bound yet")
-		}
+		problems["consumers"] = errors.New("not bound yet")
 	}
 	if err := r.Deps.Bus.Ready(ctx); err != nil {
 		problems["broker"] = err

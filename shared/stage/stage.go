@@ -22,7 +22,7 @@ import (
 //
 // The error's verdict (package fault) decides what happens: nothing else does. No outputs
 // and no error is allowed only for a duplicate, a lost terminal state, or an answer kept in
-// a join,
+// a join.
 type Handler interface {
 	Handle(ctx context.Context, in *doc.Document) ([]Output, error)
 }
@@ -47,7 +47,7 @@ type Output struct {
 	Subject string
 	Body    []byte
 	// Terminal says that this is the terminal record: it is published only by the holder of
-	// the document's terminal state, and everything else of this input with it.
+	// the document's terminal state.
 	Terminal bool
 
 	Objects []store.Object

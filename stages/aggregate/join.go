@@ -37,6 +37,8 @@ type reply struct {
 	Ref    *store.Ref       `json:"ref,omitzero"`  // where the jobs are, if there are any
 	Raw    *store.Ref       `json:"raw,omitzero"`  // what the source sent
 	Late   bool             `json:"late,omitzero"` // came after the join was closed
+	// Stale is an answer of a lower replay count. It stands until the source answers again.
+	Stale bool `json:"stale,omitzero"`
 }
 
 // replyBody is the object that holds the jobs of an answer.
@@ -47,7 +49,7 @@ type replyBody struct {
 
 func (j *join) complete() bool {
 	for _, s := range j.Sources {
-		if _, ok := j.Answers[s]; !ok {
+		if r, ok := j.Answers[s]; !ok || r.Stale {
 			return false
 		}
 	}
@@ -96,11 +98,18 @@ func (a *aggregator) changeJoin(ctx context.Context, in *doc.Document, f func(j 
 		if j != nil && in.Replay < j.Replay {
 			return nil, nil
 		}
-		if j == nil || in.Replay > j.Replay {
+		if j == nil {
 			j = &join{Sources: in.Routing.Sources, Replay: in.Replay}
 		}
 		if j.Answers == nil {
 			j.Answers = map[string]reply{}
+		}
+		if in.Replay > j.Replay {
+			j.Sources, j.Replay, j.ClosedBy = in.Routing.Sources, in.Replay, ""
+			for s, r := range j.Answers {
+				r.Late, r.Stale = false, true
+				j.Answers[s] = r
+			}
 		}
 		changed, err := f(j)
 		if err != nil || !changed {
@@ -170,7 +179,7 @@ func (a *aggregator) answer(ctx context.Context, in *doc.Document) ([]stage.Outp
 	}
 	known := map[string][]doc.JobPosting{}
 	j, err := a.changeJoin(ctx, in, func(j *join) (bool, error) {
-		if _, ok := j.Answers[in.Source]; ok {
+		if r, ok := j.Answers[in.Source]; ok && !r.Stale {
 			return false, nil
 		}
 		r, err := a.keep(ctx, in, known)
@@ -192,6 +201,11 @@ func (a *aggregator) answer(ctx context.Context, in *doc.Document) ([]stage.Outp
 	case j.Answers[in.Source].Late:
 		_, err := a.writeJoined(ctx, in, known)
 		return nil, err
+	case in.Replay > 0 && a.now().UnixMilli() >= in.Routing.Deadline:
+		// Only this answer may have been replayed: nobody else comes, nor a deadline.
+		timer := in.Next()
+		timer.Source, timer.Answer, timer.Timer = "", nil, contract.TimerJoin
+		return []stage.Output{{To: contract.Aggregate, Doc: timer, At: time.UnixMilli(in.Routing.Deadline)}}, nil
 	default:
 		return nil, nil
 	}

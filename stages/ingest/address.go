@@ -48,8 +48,10 @@ func (h *Handler) address(in *doc.Document, r *reading) error {
 	switch {
 	case m.Schema == "":
 		m.Schema = m.TaskType + "/1"
-	case !schemaPattern.MatchString(m.Schema) && err == nil:
-		err = fault.New(contract.ReasonSchema, fmt.Sprintf("metadata.schema %.80q is not of the form name/version", m.Schema))
+	case !schemaPattern.MatchString(m.Schema):
+		if err == nil {
+			err = fault.New(contract.ReasonSchema, fmt.Sprintf("metadata.schema %.80q is not of the form name/version", m.Schema))
+		}
 		m.Schema = m.TaskType + "/1"
 	}
 	return err

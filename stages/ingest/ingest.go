@@ -7,9 +7,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strconv"
 	"strings"
 	"time"
 
+	"github.com/jobspy/millrace/shared/bus"
 	"github.com/jobspy/millrace/shared/contract"
 	"github.com/jobspy/millrace/shared/doc"
 	"github.com/jobspy/millrace/shared/fault"
@@ -31,17 +33,23 @@ type Objects interface {
 	Stat(ctx context.Context, r store.Ref) (store.Info, error)
 }
 
+// Letters is what ingest needs of the dead letters.
+type Letters interface {
+	Get(ctx context.Context, stream string, seq uint64) (*bus.Stored, error)
+}
+
 // Handler is the stage. It may be called concurrently.
 type Handler struct {
 	config  Config
 	ledger  Ledger
 	objects Objects
+	letters Letters
 	views   []contract.View
 }
 
 // New makes the stage.
 func New(_ context.Context, c Config, d stage.Deps) (stage.Handler, error) {
-	return &Handler{config: c, ledger: d.Ledger, objects: d.Store, views: d.Views}, nil
+	return &Handler{config: c, ledger: d.Ledger, objects: d.Store, letters: d.Bus, views: d.Views}, nil
 }
 
 // Handle takes one raw message. It returns one document for validate, or nothing for a
@@ -53,6 +61,9 @@ func (h *Handler) Handle(ctx context.Context, in *doc.Document) ([]stage.Output,
 	}
 	sha := doc.Sum(body)
 	found := h.read(body)
+	if err := h.genuine(ctx, in, &found); err != nil {
+		return nil, err
+	}
 	wrong := h.identify(in, &found, sha)
 	wrong = errors.Join(wrong, h.address(in, &found))
 	// The first thing that is wrong names the reason; later ones would only follow from it.
@@ -76,13 +87,12 @@ func (h *Handler) Handle(ctx context.Context, in *doc.Document) ([]stage.Output,
 		wrong = fault.New(contract.ReasonConflict, fmt.Sprintf(
 			"file_id %s came before as message %d of %s with sha256 %s, this one has %s",
 			in.Metadata.ProducerFileID, entry.Owner.Seq, entry.Owner.Stream, entry.SHA256, sha))
-	case ledger.Replayed:
-		if entry.SHA256 != "" {
+	case ledger.New, ledger.Again, ledger.Replayed:
+		if in.Replay > 0 && entry.SHA256 != "" {
 			in.Metadata.Checksum = "sha256:" + entry.SHA256
 		}
-	case ledger.New, ledger.Again:
 	}
-	if err := h.keep(ctx, in, body, sha, opening == ledger.Replayed); err != nil {
+	if err := h.keep(ctx, in, body, sha); err != nil {
 		return nil, err
 	}
 	if wrong != nil {
@@ -125,6 +135,26 @@ func (h *Handler) body(ctx context.Context, in *doc.Document) ([]byte, error) {
 		return nil, err
 	}
 	return o.Body, nil
+}
+
+// genuine takes a message for a replay only where it names a dead letter of its own file_id
+// that was replayed less often: anybody may write headers.
+func (h *Handler) genuine(ctx context.Context, in *doc.Document, r *reading) error {
+	if in.Replay == 0 && in.ReplayOf == "" {
+		return nil
+	}
+	if seq, err := strconv.ParseUint(in.ReplayOf, 10, 64); err == nil && in.Replay > 0 {
+		m, err := h.letters.Get(ctx, contract.StreamDLQ, seq)
+		if err != nil && !errors.Is(err, bus.ErrNotFound) {
+			return err
+		}
+		if err == nil && m.Header[contract.HeaderFileID] == in.Header[contract.HeaderFileID] && doc.FromMessage(m).Replay < in.Replay {
+			return nil
+		}
+	}
+	r.flag("the message says it is replay %d of dead letter %.20q, which is none of its own", in.Replay, in.ReplayOf)
+	in.Replay, in.ReplayOf = 0, ""
+	return nil
 }
 
 // oversize refuses a document by its size. Its bytes stay where they are.
@@ -189,7 +219,7 @@ func (h *Handler) rename(in *doc.Document, sha string) {
 
 // keep stores the raw bytes: one view at once, create-only, which reserves the name, and the
 // others before the message is settled. A name that another document holds is not ours.
-func (h *Handler) keep(ctx context.Context, in *doc.Document, body []byte, sha string, replay bool) error {
+func (h *Handler) keep(ctx context.Context, in *doc.Document, body []byte, sha string) error {
 	base := in.Name
 	for _, name := range []string{base, doc.SecondName(base, in.Metadata.FileID)} {
 		in.Name = name
@@ -197,18 +227,17 @@ func (h *Handler) keep(ctx context.Context, in *doc.Document, body []byte, sha s
 		meta := rawMeta(in, sha)
 		for i := range objects {
 			objects[i].Meta = meta
+			objects[i].CreateOnly = in.Replay > 0 // a replay keeps the first raw bytes
 		}
 		objects[0].CreateOnly = true
-		ours, made, err := h.reserve(ctx, objects[0], in.Metadata.FileID)
+		ours, err := h.reserve(ctx, objects[0], in.Metadata.FileID)
 		if err != nil {
 			return err
 		}
 		if !ours {
 			continue
 		}
-		if !replay || made { // a replay keeps the first raw bytes
-			in.Objects = append(in.Objects, objects[1:]...)
-		}
+		in.Objects = append(in.Objects, objects[1:]...)
 		if name != base {
 			return h.ledger.Rename(ctx, in.Metadata.FileID, name)
 		}
@@ -218,22 +247,22 @@ func (h *Handler) keep(ctx context.Context, in *doc.Document, body []byte, sha s
 }
 
 // reserve stores o unless its key is taken, and says whether the key is the document's.
-func (h *Handler) reserve(ctx context.Context, o store.Object, fileID string) (ours, made bool, err error) {
+func (h *Handler) reserve(ctx context.Context, o store.Object, fileID string) (ours bool, err error) {
 	var put error
 	if errs := h.objects.Put(ctx, o); len(errs) > 0 {
 		put = errs[0]
 	}
 	if put == nil {
-		return true, true, nil
+		return true, nil
 	}
 	if !errors.Is(put, store.ErrExists) {
-		return false, false, put
+		return false, put
 	}
 	info, err := h.objects.Stat(ctx, o.Ref)
 	if err != nil {
-		return false, false, fmt.Errorf("read the owner of %s: %w", o.Ref, err)
+		return false, fmt.Errorf("read the owner of %s: %w", o.Ref, err)
 	}
-	return info.Meta[contract.MetaFileID] == fileID, false, nil
+	return info.Meta[contract.MetaFileID] == fileID, nil
 }
 
 // rawMeta is the object metadata from which a raw object can be sent through the line again.

@@ -3,6 +3,7 @@ package ingest_test
 import (
 	"errors"
 	"fmt"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -28,6 +29,7 @@ var stored = time.Date(2026, 3, 4, 5, 6, 7, 8, time.UTC)
 type rig struct {
 	t       *testing.T
 	handler stage.Handler
+	bus     bus.Bus
 	store   store.Store
 	ledger  *ledger.Ledger
 	seq     uint64
@@ -47,7 +49,7 @@ func setup(t *testing.T) *rig {
 		Ledger: l, Bus: b, Store: s, Views: contract.Views(), Clock: time.Now, Log: zerolog.Nop(),
 	})
 	require.NoError(t, err)
-	return &rig{t: t, handler: h, store: s, ledger: l}
+	return &rig{t: t, handler: h, bus: b, store: s, ledger: l}
 }
 
 // message returns the next raw message on a subject below llm.raw.
@@ -62,7 +64,9 @@ func (r *rig) handle(in *doc.Document) (*doc.Document, error) {
 	r.t.Helper()
 	outs, err := r.handler.Handle(r.t.Context(), in)
 	for _, e := range r.store.Put(r.t.Context(), in.Objects...) {
-		require.NoError(r.t, e)
+		if !errors.Is(e, store.ErrExists) { // as the runner does
+			require.NoError(r.t, e)
+		}
 	}
 	if len(outs) == 0 {
 		return nil, err
@@ -70,6 +74,19 @@ func (r *rig) handle(in *doc.Document) (*doc.Document, error) {
 	require.Len(r.t, outs, 1)
 	require.Equal(r.t, contract.Validate, outs[0].To)
 	return outs[0].Doc, err
+}
+
+// replayOf puts a dead letter of a document into its queue and returns the headers of a replay.
+func (r *rig) replayOf(fileID string, n int) bus.Header {
+	r.t.Helper()
+	receipt, err := r.bus.Publish(r.t.Context(), bus.Message{
+		Subject: "llm.dlq.ingest.exhausted", Header: bus.Header{contract.HeaderFileID: fileID}, Body: []byte("{}"),
+	})
+	require.NoError(r.t, err)
+	return bus.Header{
+		contract.HeaderFileID: fileID, contract.HeaderReplayCount: strconv.Itoa(n),
+		contract.HeaderReplayOf: strconv.FormatUint(receipt.Seq, 10),
+	}
 }
 
 // rawBodies returns what each view holds of a document.
@@ -281,13 +298,31 @@ func TestDuplicatesConflictsAndReplays(t *testing.T) {
 	require.Len(t, r.rawBodies(other), 3)
 	require.Equal(t, body, r.rawBodies(d)[0], "the first one is never touched")
 
-	replay, err := r.handle(r.message("job_extraction.openai", envelope(`"file_id":"other"`, jobs), bus.Header{
-		contract.HeaderFileID: "f1", contract.HeaderReplayCount: "1",
-	}))
+	replay, err := r.handle(r.message("job_extraction.openai", envelope(`"file_id":"other"`, jobs), r.replayOf("f1", 1)))
 	require.NoError(t, err)
 	require.Equal(t, "f1", replay.Metadata.FileID, "on a replay the header wins")
 	require.Equal(t, "sha256:"+doc.Sum([]byte(body)), replay.Metadata.Checksum, "a replay keeps the first checksum")
 	require.Equal(t, body, r.rawBodies(d)[0])
+}
+
+func TestAReplayThatIsNoneIsTreatedAsAnyMessage(t *testing.T) {
+	t.Parallel()
+	r := setup(t)
+	_, err := r.handle(r.message("job_extraction.openai", envelope(`"file_id":"f1"`, jobs), nil))
+	require.NoError(t, err)
+	foreign := r.replayOf("f2", 1)
+	for name, h := range map[string]bus.Header{
+		"of nothing":                  {contract.HeaderReplayCount: "1"},
+		"of what does not exist":      {contract.HeaderReplayCount: "1", contract.HeaderReplayOf: "99"},
+		"of another's letter":         {contract.HeaderReplayCount: "1", contract.HeaderReplayOf: foreign[contract.HeaderReplayOf]},
+		"often enough to be believed": {contract.HeaderReplayCount: "1000000", contract.HeaderReplayOf: "x"},
+	} {
+		_, err = r.handle(r.message("job_extraction.openai", envelope(`"file_id":"f1"`, `{"jobs":[]}`), h))
+		require.Equal(t, contract.ReasonConflict, fault.Of(err).Reason, name)
+	}
+	e, err := r.ledger.Read(t.Context(), "f1")
+	require.NoError(t, err)
+	require.Zero(t, e.Replay)
 }
 
 func TestASecondDocumentWithTheSameNameGetsItsOwn(t *testing.T) {
