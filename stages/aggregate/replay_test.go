@@ -10,13 +10,12 @@ import (
 	"github.com/jobspy/millrace/shared/doc"
 )
 
-// A dead letter of one answer is replayed: nobody asks the other sources again and no
-// deadline comes, so the document never ends.
 func TestAReplayedAnswerEndsItsDocument(t *testing.T) {
+	t.Parallel()
 	b := setup(t)
 	b.kept(answerOf("alpha", doc.SourceOK, []doc.JobPosting{job("alpha", "1", "t", "c", "p")}, "alpha", "beta"))
-	// beta's answer (replay 0) became a dead letter here. The deadline closes the join, but
-	// the archive loses to the dead letter. The operator replays it:
+	// The answer of beta became a dead letter and is replayed. Nobody asks the other sources
+	// again.
 	r := answerOf("beta", doc.SourceOK, nil, "alpha", "beta")
 	r.Replay = 1
 	b.now = created.Add(time.Hour)
@@ -26,11 +25,10 @@ func TestAReplayedAnswerEndsItsDocument(t *testing.T) {
 	more, err := b.handle(late)
 	require.NoError(t, err)
 	require.NotEmpty(t, append(outs, more...), "nothing ends the document any more")
-	_ = contract.Archive
 }
 
-// A dead letter of the deadline is replayed: what the sources gave is forgotten.
 func TestAReplayedDeadlineKeepsTheAnswers(t *testing.T) {
+	t.Parallel()
 	b := setup(t)
 	b.kept(answerOf("alpha", doc.SourceOK, []doc.JobPosting{job("alpha", "1", "t", "c", "p")}, "alpha", "beta"))
 	d := deadlineOf("alpha", "beta")
