@@ -66,7 +66,7 @@ func run(m *testing.M) int {
 			Dir: dir, NATSAddr: "127.0.0.1:0", S3Addr: "127.0.0.1:0", HTTPAddr: "127.0.0.1:0",
 			Logs: io.Discard, Level: zerolog.InfoLevel, Console: zerolog.WarnLevel,
 			Vars: map[string]string{
-				"SOURCE_GREENHOUSE_URL": source.URL, "SOURCE_GREENHOUSE_BOARDS": "acme", "SCRAPE_ALLOW_NETS": "127.0.0.0/8",
+				"SOURCE_GREENHOUSE_URL": source.URL, "SOURCE_GREENHOUSE_BOARDS": "acme", "SCRAPE_ALLOW_NETS": "127.0.0.0/8", "JOIN_DEADLINE": "8s",
 			},
 		}, func(_ context.Context, i *up.Instance) error { started <- i; return nil })
 	}()

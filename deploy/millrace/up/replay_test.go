@@ -1,0 +1,59 @@
+package up_test
+
+import (
+	"strconv"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/jobspy/millrace/deploy/millrace/operate"
+	"github.com/jobspy/millrace/shared/bus"
+	"github.com/jobspy/millrace/shared/contract"
+	"github.com/jobspy/millrace/shared/ledger"
+)
+
+// replay sends the newest dead letter of a document through the line again.
+func replay(t *testing.T, q *operate.DeadLetters, id string) {
+	t.Helper()
+	letters, err := q.List(t.Context(), operate.Filter{FileID: id})
+	require.NoError(t, err)
+	require.Len(t, letters, 1, "those that were replayed are hidden")
+	require.NoError(t, q.Replay(t.Context(), letters, operate.Replay{}, func(_ operate.Replayed, err error) {
+		if err != nil {
+			t.Error(err)
+		}
+	}))
+}
+
+// letterOf waits for the dead letter of a document with a replay count.
+func letterOf(t *testing.T, id string, count int) *bus.Stored {
+	t.Helper()
+	return deadLetter(t, func(m *bus.Stored) bool {
+		n := m.Header[contract.HeaderReplayCount]
+		return m.Header[contract.HeaderFileID] == id && (n == strconv.Itoa(count) || (n == "" && count == 0))
+	})
+}
+
+func TestADeadLetterIsReplayedUntilItsCauseIsMended(t *testing.T) {
+	t.Parallel()
+	l, err := ledger.OpenLedger(t.Context(), line.Bus, time.Hour, time.Now)
+	require.NoError(t, err)
+	q := &operate.DeadLetters{Bus: line.Bus, Ledger: l}
+
+	// Facts about a document that is not there.
+	id := publish(t, "data_enrichment.openai", "facts-1", `{"content":{"target":{"file_id":"facts-target"},"facts":{"rating":4}},"metadata":{}}`, nil)
+	require.Equal(t, "llm.dlq.aggregate.unroutable", letterOf(t, id, 0).Subject)
+
+	replay(t, q, id)
+	require.Equal(t, "llm.dlq.aggregate.unroutable", letterOf(t, id, 1).Subject, "nothing was mended: it comes back with a higher count")
+
+	target := publish(t, "job_extraction.openai", "facts-target", `{"jobs":[{"title":"Baker"}]}`, nil)
+	require.Equal(t, ledger.Completed, entry(t, target).Holder.Kind)
+	replay(t, q, id)
+	require.Eventually(t, func() bool {
+		e, err := l.Read(t.Context(), id)
+		require.NoError(t, err)
+		return e.State == ledger.Done && e.Replay == 2 && e.Holder.Kind == ledger.Completed
+	}, waitFor, poll, "it completes")
+}
