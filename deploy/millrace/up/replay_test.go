@@ -1,7 +1,9 @@
 package up_test
 
 import (
+	"fmt"
 	"strconv"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -35,6 +37,9 @@ func letterOf(t *testing.T, id string, count int) *bus.Stored {
 	})
 }
 
+// rounds counts how often the test below ran, since the line stays the same for all of them.
+var rounds atomic.Int64
+
 func TestADeadLetterIsReplayedUntilItsCauseIsMended(t *testing.T) {
 	t.Parallel()
 	l, err := ledger.OpenLedger(t.Context(), line.Bus, time.Hour, time.Now)
@@ -42,13 +47,15 @@ func TestADeadLetterIsReplayedUntilItsCauseIsMended(t *testing.T) {
 	q := &operate.DeadLetters{Bus: line.Bus, Ledger: l}
 
 	// Facts about a document that is not there.
-	id := publish(t, "data_enrichment.openai", "facts-1", `{"content":{"target":{"file_id":"facts-target"},"facts":{"rating":4}},"metadata":{}}`, nil)
+	round := rounds.Add(1)
+	id, target := fmt.Sprintf("facts-%d", round), fmt.Sprintf("facts-target-%d", round)
+	publish(t, "data_enrichment.openai", id, `{"content":{"target":{"file_id":"`+target+`"},"facts":{"rating":4}},"metadata":{}}`, nil)
 	require.Equal(t, "llm.dlq.aggregate.unroutable", letterOf(t, id, 0).Subject)
 
 	replay(t, q, id)
 	require.Equal(t, "llm.dlq.aggregate.unroutable", letterOf(t, id, 1).Subject, "nothing was mended: it comes back with a higher count")
 
-	target := publish(t, "job_extraction.openai", "facts-target", `{"jobs":[{"title":"Baker"}]}`, nil)
+	publish(t, "job_extraction.openai", target, `{"jobs":[{"title":"Baker"}]}`, nil)
 	require.Equal(t, ledger.Completed, entry(t, target).Holder.Kind)
 	replay(t, q, id)
 	require.Eventually(t, func() bool {
