@@ -88,8 +88,11 @@ func (r *Runner) publishAll(ctx context.Context, d *doc.Document, outs []Output,
 		case o.Terminal:
 			err = r.terminal(ctx, d, o, i)
 		case o.Subject != "":
-			m := bus.Message{Subject: o.Subject, ID: r.messageID(d, i), Header: d.Next().Headers(r.Stage), Body: o.Body}
-			err = r.publish(ctx, m)
+			id := o.ID
+			if id == "" {
+				id = r.messageID(d, i)
+			}
+			err = r.publish(ctx, bus.Message{Subject: o.Subject, ID: id, Header: d.Next().Headers(r.Stage), Body: o.Body})
 		default:
 			o.Doc.Timeline = append(append([]doc.Step(nil), d.Timeline...), step)
 			err = r.forward(ctx, d, o, i)

@@ -46,6 +46,8 @@ type Output struct {
 	// Subject and Body are a message for people or callers: a result or a terminal record.
 	Subject string
 	Body    []byte
+	// ID is the message's idempotency key where it is not that of the work.
+	ID string
 	// Terminal says that this is the terminal record: it is published only by the holder of
 	// the document's terminal state.
 	Terminal bool

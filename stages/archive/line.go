@@ -155,9 +155,13 @@ func (l *line) takeRaw(body []byte) {
 	l.RawBase64 = body
 }
 
+// maxDepth is how deeply a stored document may be nested to stand in a line as JSON: as deep
+// as any setting lets the content be, and what the stages put around it.
+const maxDepth = 1100
+
 // jsonOf returns a body as JSON: as it is, or as a string where it is none.
 func jsonOf(body []byte) codec.Value {
-	if codec.Check(body, codec.DefaultDepth) == nil {
+	if codec.Check(body, maxDepth) == nil {
 		return codec.Value(body)
 	}
 	v, err := codec.String(strings.ToValidUTF8(string(body), "\uFFFD"))

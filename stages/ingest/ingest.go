@@ -52,8 +52,8 @@ func New(_ context.Context, c Config, d stage.Deps) (stage.Handler, error) {
 	return &Handler{config: c, ledger: d.Ledger, objects: d.Store, letters: d.Bus, views: d.Views}, nil
 }
 
-// Handle takes one raw message. It returns one document for validate, or nothing for a
-// duplicate. Whatever is wrong with a message, its bytes are stored first.
+// Handle takes one raw message. It returns one document for validate, or for a duplicate at
+// most the answer. Whatever is wrong with a message, its bytes are stored first.
 func (h *Handler) Handle(ctx context.Context, in *doc.Document) ([]stage.Output, error) {
 	body, err := h.body(ctx, in)
 	if err != nil {
@@ -81,7 +81,7 @@ func (h *Handler) Handle(ctx context.Context, in *doc.Document) ([]stage.Output,
 	}
 	switch opening {
 	case ledger.Duplicate:
-		return nil, nil
+		return h.answer(ctx, in, entry)
 	case ledger.Conflict:
 		h.rename(in, sha)
 		wrong = fault.New(contract.ReasonConflict, fmt.Sprintf(
@@ -198,6 +198,30 @@ func (h *Handler) identify(in *doc.Document, r *reading, sha string) error {
 		m.ProducerFileID = inBody
 	}
 	return nil
+}
+
+// maxAnswer is the largest result that is sent to a waiting caller, in bytes; a larger one is
+// read from the bucket.
+const maxAnswer = 256 << 10
+
+// answer tells whoever sent a document again what came of it. One that has not completed yet
+// is answered when it does, like the first.
+func (h *Handler) answer(ctx context.Context, in *doc.Document, e ledger.Entry) ([]stage.Output, error) {
+	if e.State != ledger.Done || e.Holder.Kind != ledger.Completed {
+		return nil, nil
+	}
+	fileID := in.Metadata.FileID
+	result, err := h.objects.Get(ctx, doc.ResultRef(e.CreatedAt, fileID))
+	if errors.Is(err, store.ErrNotFound) || (err == nil && len(result.Body) > maxAnswer) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	return []stage.Output{{
+		Subject: contract.ResultSubject(fileID), Body: result.Body,
+		ID: fmt.Sprintf("%s:%s:duplicate:%d", fileID, contract.Ingest, in.Origin.Seq),
+	}}, nil
 }
 
 // open enters the document into the ledger and decides its base name.

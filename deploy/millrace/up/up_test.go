@@ -273,7 +273,17 @@ func TestTheSameIdWithOtherBytesIsAConflict(t *testing.T) {
 	t.Parallel()
 	id := publish(t, "job_extraction.openai", "conflict-1", `{"jobs":[{"title":"a"}]}`, nil)
 	require.Equal(t, ledger.Completed, entry(t, id).Holder.Kind)
-	publish(t, "job_extraction.openai", id, `{"jobs":[{"title":"a"}]}`, nil) // a duplicate: no second record
+	answers := make(chan string, 8)
+	stop, err := line.Bus.Listen(contract.ResultSubject(id), func(_ string, _ bus.Header, body []byte) { answers <- string(body) })
+	require.NoError(t, err)
+	defer stop()
+	publish(t, "job_extraction.openai", id, `{"jobs":[{"title":"a"}]}`, nil) // a duplicate: answered, but no second record
+	select {
+	case answer := <-answers:
+		require.Contains(t, answer, `"title":"a"`)
+	case <-time.After(waitFor):
+		t.Fatal("a duplicate is not answered")
+	}
 	publish(t, "job_extraction.openai", id, `{"jobs":[{"title":"b"}]}`, nil)
 	letter := deadLetter(t, func(m *bus.Stored) bool { return m.Header[contract.HeaderProducerFileID] == id })
 	require.Equal(t, "llm.dlq.ingest.conflict", letter.Subject)
