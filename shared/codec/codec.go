@@ -53,8 +53,54 @@ func trailing(data []byte, d *jsontext.Decoder) error {
 }
 
 // Unmarshal reads data into v strictly. Object members that v does not name are ignored,
-// unless v has a field that takes them. The error says where.
-func Unmarshal(data []byte, v any) error { return json.Unmarshal(data, v) }
+// unless v has a field that takes them. The error says where; where a value is of the wrong
+// kind it is a FormError.
+func Unmarshal(data []byte, v any) error {
+	err := json.Unmarshal(data, v)
+	if e, ok := errors.AsType[*json.SemanticError](err); ok {
+		return &FormError{Pointer: string(e.JSONPointer), Offset: e.ByteOffset, Kind: kindName(e.JSONKind), cause: e.Err}
+	}
+	return err
+}
+
+// FormError says that a JSON value is valid but not of the kind that is wanted. Its text is
+// the same for the same input and holds nothing of the value.
+type FormError struct {
+	Pointer string // JSON Pointer of the value; empty is the whole text
+	Offset  int64  // bytes before the value, or before the place in it
+	Kind    string // what stands there: object, array, string, number, boolean, null
+	cause   error
+}
+
+// Error says what stands where.
+func (e *FormError) Error() string {
+	at := fmt.Sprintf("at byte %d", e.Offset)
+	if e.Pointer != "" {
+		at += fmt.Sprintf(", %s", e.Pointer)
+	}
+	return fmt.Sprintf("%s: %s is not what is wanted here", at, e.Kind)
+}
+
+// Unwrap returns why a value of the right kind was refused, if that is the case.
+func (e *FormError) Unwrap() error { return e.cause }
+
+func kindName(k jsontext.Kind) string {
+	switch k {
+	case '{':
+		return "an object"
+	case '[':
+		return "an array"
+	case '"':
+		return "a string"
+	case '0':
+		return "a number"
+	case 't', 'f':
+		return "a boolean"
+	case 'n':
+		return "null"
+	}
+	return "the value"
+}
 
 // Marshal writes v; equal values give equal bytes.
 func Marshal(v any) ([]byte, error) { return json.Marshal(v, json.Deterministic(true)) }

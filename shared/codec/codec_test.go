@@ -42,6 +42,19 @@ func TestCheck(t *testing.T) {
 	}
 }
 
+func TestUnmarshalSaysWhatStandsWhereAndNothingOfTheValue(t *testing.T) {
+	t.Parallel()
+	var v struct {
+		Jobs []struct {
+			Title string `json:"title"`
+		} `json:"jobs"`
+	}
+	err := codec.Unmarshal([]byte(`{"jobs":[{"title":"x"},{"title":123456}]}`), &v)
+	require.EqualError(t, err, "at byte 32, /jobs/1/title: a number is not what is wanted here")
+	require.ErrorContains(t, codec.Unmarshal([]byte(`{"jobs":"secret"}`), &v), "at byte 8, /jobs: a string is not")
+	require.ErrorContains(t, codec.Unmarshal([]byte(`[]`), &v), "at byte 0: an array is not")
+}
+
 func TestMarshalGivesTheSameBytesAgain(t *testing.T) {
 	t.Parallel()
 	v := map[string]int{"b": 1, "a": 2, "c": 3}
