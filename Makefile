@@ -36,7 +36,7 @@ MINIO_BIN       ?= $(TOOLS)/minio-$(MINIO_VERSION)/minio
 # The race detector is linked with a C compiler; without one the tests run without it.
 CC_FOUND := $(shell command -v $$(go env CC) 2>/dev/null)
 RACE     ?= $(if $(CC_FOUND),-race)
-GOTEST   := $(if $(RACE),CGO_ENABLED=1 )go test $(RACE)
+GOTEST   := CGO_ENABLED=$(if $(RACE),1,0) go test $(RACE)
 
 # The longest time for the tests of one package.
 TEST_TIMEOUT ?= 8m

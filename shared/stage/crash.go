@@ -22,7 +22,7 @@ func aloneKey(stream string, seq uint64) string { return fmt.Sprintf("alone.%s.%
 
 // markAlone writes down that a message runs alone, before it does.
 func (r *Runner) markAlone(ctx context.Context, w *work) error {
-	kv, err := r.Deps.Bus.KV(ctx, contract.KVCache)
+	kv, err := r.marks.KV(ctx)
 	if err != nil {
 		return err
 	}
@@ -66,7 +66,7 @@ func (r *Runner) sweepOnce(ctx context.Context, w *work) error {
 	if err != nil {
 		return err
 	}
-	kv, err := r.Deps.Bus.KV(ctx, contract.KVCache)
+	kv, err := r.marks.KV(ctx)
 	if err != nil {
 		return err
 	}

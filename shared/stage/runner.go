@@ -40,6 +40,7 @@ type Runner struct {
 	slots *semaphore.Weighted
 	queue *queue
 	gate  *gate
+	marks *bus.Bound // of messages that ran alone
 
 	mu    sync.Mutex
 	held  map[*work]struct{} // delivered and not settled: these get heartbeats
@@ -63,7 +64,7 @@ func NewRunner(s Settings) *Runner {
 		Settings: s,
 		log:      s.Deps.Log.With().Str("stage", string(s.Stage)).Logger(),
 		slots:    semaphore.NewWeighted(int64(s.Config.MaxConcurrentTasks)),
-		queue:    newQueue(), gate: newGate(), held: map[*work]struct{}{},
+		queue:    newQueue(), gate: newGate(), marks: bus.Bind(s.Deps.Bus, contract.KVCache), held: map[*work]struct{}{},
 	}
 }
 

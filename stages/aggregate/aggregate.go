@@ -8,7 +8,6 @@ import (
 	"context"
 	"fmt"
 	"slices"
-	"sync"
 	"time"
 
 	"github.com/jobspy/millrace/shared/bus"
@@ -26,11 +25,9 @@ const maxAnswer = 256 << 10
 
 // aggregator is the stage's handler. It may be called concurrently, in many processes.
 type aggregator struct {
-	cfg  Config
-	deps stage.Deps
-
-	mu sync.Mutex
-	kv bus.KV // nil until it was bound
+	cfg   Config
+	deps  stage.Deps
+	joins *bus.Bound
 }
 
 // New returns the stage.
@@ -38,23 +35,7 @@ func New(_ context.Context, cfg Config, deps stage.Deps) (stage.Handler, error) 
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
-	return &aggregator{cfg: cfg, deps: deps}, nil
-}
-
-// bucket binds to the key-value bucket when it is needed first, so that the stage may
-// start before it is made.
-func (a *aggregator) bucket(ctx context.Context) (bus.KV, error) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	if a.kv != nil {
-		return a.kv, nil
-	}
-	kv, err := a.deps.Bus.KV(ctx, contract.KVJoin)
-	if err != nil {
-		return nil, fmt.Errorf("open the joins: %w", err)
-	}
-	a.kv = kv
-	return kv, nil
+	return &aggregator{cfg: cfg, deps: deps, joins: bus.Bind(deps.Bus, contract.KVJoin)}, nil
 }
 
 // Handle takes an answer of a source, a join deadline, or a document that needs no search.

@@ -150,7 +150,7 @@ func (a *aggregator) find(ctx context.Context, t doc.Target) (e ledger.Entry, mi
 
 // say enters a change into what is said about its target.
 func (a *aggregator) say(ctx context.Context, c *change, s said) error {
-	kv, err := a.bucket(ctx)
+	kv, err := a.joins.KV(ctx)
 	if err != nil {
 		return err
 	}

@@ -85,7 +85,7 @@ func outcomeOf(reports []doc.SourceReport) contract.Outcome {
 // it stands then, with its revision. The join of a higher replay count begins anew; that
 // of a lower one is nil: its messages mean nothing any more. f returns false to leave it.
 func (a *aggregator) changeJoin(ctx context.Context, in *doc.Document, f func(j *join) (bool, error)) (*join, error) {
-	kv, err := a.bucket(ctx)
+	kv, err := a.joins.KV(ctx)
 	if err != nil {
 		return nil, err
 	}

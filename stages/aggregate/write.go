@@ -47,7 +47,7 @@ func (a *aggregator) look(ctx context.Context, kv bus.KV, fileID string) (*state
 // while the state changed meanwhile: whoever changes the state writes after that, so that
 // the last write holds everything.
 func (a *aggregator) write(ctx context.Context, fileID string, base func(context.Context, *state) (*result, error)) (*result, error) {
-	kv, err := a.bucket(ctx)
+	kv, err := a.joins.KV(ctx)
 	if err != nil {
 		return nil, err
 	}

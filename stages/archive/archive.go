@@ -7,7 +7,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"sync"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -35,11 +34,9 @@ func inHand() []time.Duration {
 
 // archiver is the stage's handler. It may be called concurrently, in many processes.
 type archiver struct {
-	cfg  Config
-	deps stage.Deps
-
-	mu sync.Mutex
-	kv bus.KV // nil until it was bound
+	cfg    Config
+	deps   stage.Deps
+	states *bus.Bound // how far the archives have come, and who is at it
 }
 
 // New returns the stage.
@@ -47,7 +44,7 @@ func New(_ context.Context, cfg Config, deps stage.Deps) (stage.Handler, error) 
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
-	return &archiver{cfg: cfg, deps: deps}, nil
+	return &archiver{cfg: cfg, deps: deps, states: bus.Bind(deps.Bus, contract.KVJoin)}, nil
 }
 
 // Handle ends a document, or writes the day's archive when its timer says so.

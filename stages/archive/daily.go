@@ -38,21 +38,6 @@ type progress struct {
 	Epoch int `json:"epoch,omitzero"`
 }
 
-// bucket binds to the key-value bucket when it is needed first.
-func (a *archiver) bucket(ctx context.Context) (bus.KV, error) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	if a.kv != nil {
-		return a.kv, nil
-	}
-	kv, err := a.deps.Bus.KV(ctx, contract.KVJoin)
-	if err != nil {
-		return nil, fmt.Errorf("open the archive's state: %w", err)
-	}
-	a.kv = kv
-	return kv, nil
-}
-
 // run is one run of the daily archive.
 type run struct {
 	*archiver
@@ -69,7 +54,7 @@ type run struct {
 func (a *archiver) daily(ctx context.Context) (err error) {
 	ctx, cancel := context.WithTimeout(ctx, runLimit)
 	defer cancel()
-	kv, err := a.bucket(ctx)
+	kv, err := a.states.KV(ctx)
 	if err != nil {
 		return err
 	}
