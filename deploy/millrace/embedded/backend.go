@@ -45,28 +45,24 @@ func newDurable(p *posix.Posix, root *os.File, group *groupSync) *durable {
 
 // PutObject stores an object and returns when it is on disk.
 func (d *durable) PutObject(ctx context.Context, in s3response.PutObjectInput) (s3response.PutObjectOutput, error) {
-	out, err := d.write(ctx, in, func(*os.File) error { return nil })
+	out, err := d.write(ctx, in)
 	if err != nil {
 		return out, err
 	}
 	return out, d.settle(ctx)
 }
 
-// write stores an object without waiting for the disk. staged is called with the file when
-// the body is in it and the key is about to get it, with the locks of the key held.
-func (d *durable) write(ctx context.Context, in s3response.PutObjectInput,
-	staged func(*os.File) error,
-) (s3response.PutObjectOutput, error) {
+// write stores an object without waiting for the disk.
+func (d *durable) write(ctx context.Context, in s3response.PutObjectInput) (s3response.PutObjectOutput, error) {
 	unlock := func() {}
 	defer func() { unlock() }()
-	return d.PutObjectWithPostFunc(ctx, in, func(f *os.File) error {
+	return d.PutObjectWithPostFunc(ctx, in, func(*os.File) error {
 		// Only now, for the body may come from a slow client.
 		u, err := d.lock(*in.Bucket, *in.Key)
-		if err != nil {
-			return err
+		if err == nil {
+			unlock = u
 		}
-		unlock = u
-		return staged(f)
+		return err
 	})
 }
 

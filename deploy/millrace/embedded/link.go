@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -12,7 +11,6 @@ import (
 	"time"
 
 	"github.com/versity/versitygw/backend/posix"
-	"golang.org/x/sys/unix"
 )
 
 const (
@@ -31,64 +29,6 @@ type linkSerial struct{ n atomic.Uint64 }
 // locked by this process and swept when it starts.
 func (s *linkSerial) name(bucket, prefix string) string {
 	return filepath.Join(bucket, posix.MetaTmpDir, prefix+strconv.FormatUint(s.n.Add(1), 36))
-}
-
-// keep returns a handle of f that stays open when f is closed.
-func keep(f *os.File) (*os.File, error) {
-	fd, err := unix.FcntlInt(f.Fd(), unix.F_DUPFD_CLOEXEC, 0)
-	if err != nil {
-		return nil, fmt.Errorf("keep the file of an object open: %w", err)
-	}
-	return os.NewFile(uintptr(fd), f.Name()), nil
-}
-
-// share gives the file f of an object the further name bucket/key, in place of what has
-// that name. It is an error where f has lost its last name meanwhile, or the file system has
-// no such links: the caller then writes a file of its own.
-func (d *durable) share(f *os.File, bucket, key string) error {
-	unlock, err := d.lock(bucket, key)
-	if err != nil {
-		return err
-	}
-	defer unlock()
-	dst := filepath.Join(bucket, key)
-	err = linkTo(f, dst)
-	if !errors.Is(err, fs.ErrExist) {
-		return err
-	}
-	tmp := d.serial.name(bucket, linkPrefix)
-	if err := linkTo(f, tmp); err != nil {
-		return err
-	}
-	err = os.Rename(tmp, dst)
-	// Where both names are of one file already, the rename does nothing and leaves tmp.
-	if gone := os.Remove(tmp); gone != nil && !errors.Is(gone, fs.ErrNotExist) {
-		err = errors.Join(err, gone)
-	}
-	return err
-}
-
-// linkTo gives f the name dst, which must be free, and makes the folders on its way.
-func linkTo(f *os.File, dst string) error {
-	src := "/proc/self/fd/" + strconv.Itoa(int(f.Fd()))
-	var err error
-	for range linkTries {
-		err = unix.Linkat(unix.AT_FDCWD, src, unix.AT_FDCWD, dst, unix.AT_SYMLINK_FOLLOW)
-		if !errors.Is(err, fs.ErrNotExist) {
-			break
-		}
-		var st unix.Stat_t
-		if unix.Fstat(int(f.Fd()), &st) == nil && st.Nlink == 0 {
-			break // somebody replaced the object whose file it was
-		}
-		if err := os.MkdirAll(filepath.Dir(dst), dirPerm); err != nil {
-			return err
-		}
-	}
-	if err != nil {
-		return &os.LinkError{Op: "link", Old: src, New: dst, Err: err}
-	}
-	return nil
 }
 
 // renew gives the object a copy of its file, which nobody else has or is about to share: a

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"hash/maphash"
 	"maps"
-	"os"
 	"sync"
 
 	"github.com/versity/versitygw/s3response"
@@ -114,44 +113,41 @@ func (l *local) group(objects []store.Object, errs []error) [][]int {
 	return groups
 }
 
-// writeGroup writes the first object of the group and gives its file the names of the
-// others. Where an object could not be written the next one takes its place.
+// writeGroup writes the file of the group and gives it the names of its objects. What that
+// cannot do, the backend does: it also says what is in the way.
 func (l *local) writeGroup(ctx context.Context, objects []store.Object, group []int, errs []error) {
-	var file *os.File // of the object that was written last
-	defer func() {
-		if file != nil {
-			_ = file.Close()
-		}
-	}()
-	for n, i := range group {
+	file, err := stage(objects[group[0]])
+	if err == nil {
+		defer file.close() //nolint:errcheck // what it held is written or has an error
+	}
+	for _, i := range group {
 		if err := ctx.Err(); err != nil {
 			errs[i] = fault.Down(err)
 			continue
 		}
-		if file != nil && !objects[i].CreateOnly && l.disk.share(file, objects[i].Bucket, objects[i].Key) == nil {
-			continue
-		}
+		done := false
 		if file != nil {
-			_ = file.Close()
-			file = nil
+			done, errs[i] = l.disk.place(file, objects[i])
 		}
-		file, errs[i] = l.write(ctx, objects[i], n < len(group)-1)
+		if !done {
+			errs[i] = l.write(ctx, objects[i])
+		}
 	}
 }
 
-// write writes one object without waiting for the disk; with share it returns its file. It
-// tries again where somebody removed an empty folder on the way to the object, which the
-// backend reports as a folder in its place.
-func (l *local) write(ctx context.Context, o store.Object, share bool) (*os.File, error) {
+// write writes one object through the backend without waiting for the disk. It tries again
+// where somebody removed an empty folder on the way to the object, which the backend reports
+// as a folder in its place.
+func (l *local) write(ctx context.Context, o store.Object) error {
 	for try := 1; ; try++ {
-		file, err := l.writeOnce(ctx, o, share)
+		err := l.writeOnce(ctx, o)
 		if code(err) != "ExistingObjectIsDirectory" || try == writeTries {
-			return file, putError(err)
+			return putError(err)
 		}
 	}
 }
 
-func (l *local) writeOnce(ctx context.Context, o store.Object, share bool) (file *os.File, err error) {
+func (l *local) writeOnce(ctx context.Context, o store.Object) error {
 	size, kind := int64(len(o.Body)), o.ContentType
 	if kind == "" {
 		kind = store.DefaultContentType
@@ -164,17 +160,8 @@ func (l *local) writeOnce(ctx context.Context, o store.Object, share bool) (file
 		free := "*"
 		in.IfNoneMatch = &free
 	}
-	_, err = l.disk.write(ctx, in, func(f *os.File) (err error) {
-		if share {
-			file, err = keep(f)
-		}
-		return err
-	})
-	if err != nil && file != nil {
-		_ = file.Close()
-		file = nil
-	}
-	return file, err
+	_, err := l.disk.write(ctx, in)
+	return err
 }
 
 // putError is classify for writes: a bucket that is missing is a store that is not set up
