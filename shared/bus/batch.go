@@ -11,6 +11,7 @@ import (
 
 	"github.com/jobspy/millrace/shared/codec"
 	"github.com/jobspy/millrace/shared/fault"
+	"github.com/jobspy/millrace/shared/slot"
 )
 
 const (
@@ -118,6 +119,7 @@ func (j *JetStream) direct(ctx context.Context, stream, subject string, req getR
 			return nil, fmt.Errorf("write the request: %w", err)
 		}
 	}
+	defer slot.Pause(ctx)()
 	ctx, cancel := context.WithTimeout(ctx, answerTimeout)
 	defer cancel()
 	m, err := j.nc.RequestWithContext(ctx, to, body)

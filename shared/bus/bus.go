@@ -75,6 +75,9 @@ type Delivery interface {
 	// Ack removes the message from the work queue and waits until the broker has confirmed.
 	// An error means unknown; calling it again is harmless.
 	Ack(ctx context.Context) error
+	// AckLazily is Ack without waiting for the confirmation: where it got lost, the message is
+	// delivered again. An error means that it did not go out.
+	AckLazily() error
 	// Nak gives the message back for immediate redelivery. It does not wait.
 	Nak() error
 	// Term removes the message for good and waits until the broker has confirmed.
@@ -112,6 +115,9 @@ type Bus interface {
 	Publish(ctx context.Context, m Message) (Receipt, error)
 	// Announce publishes to whoever listens right now, without storing or waiting.
 	Announce(subject string, h Header, body []byte) error
+	// Listen calls fn for each message published on a subject that filter matches from now on,
+	// stored or not, one call at a time, until stop is called. Nothing is replayed.
+	Listen(filter string, fn func(subject string, h Header, body []byte)) (stop func(), err error)
 	// Schedule stores m so that the broker delivers it on subject target at the given time.
 	// A second schedule on the same subject replaces the first; m.ID must be empty.
 	Schedule(ctx context.Context, m Message, at time.Time, target string) error

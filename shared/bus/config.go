@@ -23,6 +23,8 @@ type StreamConfig struct {
 	Duplicates time.Duration
 	// Schedules allows Bus.Schedule and Bus.Every; it excludes DiscardNew.
 	Schedules bool
+	// Batches allows writes to be gathered (Gather): all of a batch are stored, or none.
+	Batches bool
 	// MsgTTL allows messages that leave after a time of their own.
 	MsgTTL bool
 	// DenyDelete and DenyPurge, once set, can never be taken back.

@@ -63,6 +63,8 @@ type JetStream struct {
 	connected chan struct{} // holds a value once the first connection stands
 	closed    chan struct{}
 
+	gather *gatherer
+
 	mu      sync.Mutex
 	running map[*puller]struct{}
 }
@@ -78,6 +80,7 @@ func Connect(ctx context.Context, s Settings) (*JetStream, error) {
 		closed:    make(chan struct{}),
 		running:   make(map[*puller]struct{}),
 	}
+	j.gather = &gatherer{j: j, baskets: map[string]*basket{}}
 	opts, err := j.options(s)
 	if err != nil {
 		return nil, err

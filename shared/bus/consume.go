@@ -56,7 +56,7 @@ type puller struct {
 	halting sync.Once
 
 	// Of the loop alone.
-	slots   [2]slot
+	slots   [2]request
 	pause   time.Time // ask for nothing before
 	refused bool      // the last answer was a refusal, and that was logged
 
@@ -64,8 +64,8 @@ type puller struct {
 	held map[*delivery]struct{} // delivered and unsettled: these have a credit each
 }
 
-// slot is one open request at most.
-type slot struct {
+// request is one open request at most.
+type request struct {
 	sub      *nats.Subscription
 	inbox    string
 	reply    string    // of the open request
@@ -198,7 +198,7 @@ func (p *puller) ask() bool {
 
 // take handles what came to an inbox.
 func (p *puller) take(m *nats.Msg) {
-	i := slices.IndexFunc(p.slots[:], func(s slot) bool { return s.sub == m.Sub })
+	i := slices.IndexFunc(p.slots[:], func(s request) bool { return s.sub == m.Sub })
 	if i < 0 {
 		return
 	}
@@ -228,7 +228,7 @@ func (p *puller) take(m *nats.Msg) {
 }
 
 // status handles the end of a request.
-func (p *puller) status(s *slot, m *nats.Msg) {
+func (p *puller) status(s *request, m *nats.Msg) {
 	code := m.Header.Get(headerStatus)
 	if m.Subject != s.reply || code == statusIdle {
 		return
@@ -242,7 +242,7 @@ func (p *puller) status(s *slot, m *nats.Msg) {
 }
 
 // refuse slows down after a refusal and says so once.
-func (p *puller) refuse(s *slot, answer string, err error) {
+func (p *puller) refuse(s *request, answer string, err error) {
 	s.left = 0
 	p.pause = time.Now().Add(pullPause)
 	if p.refused {

@@ -99,12 +99,17 @@ func (d *delivery) settle() {
 	d.p.release(d)
 }
 
-func (d *delivery) Nak() error {
+func (d *delivery) AckLazily() error { return d.tell(ackBody, "acknowledge") }
+
+func (d *delivery) Nak() error { return d.tell(nakBody, "give back") }
+
+// tell settles with body and does not wait.
+func (d *delivery) tell(body []byte, what string) error {
 	if d.settled.Load() {
 		return nil
 	}
-	if err := d.p.j.nc.Publish(d.reply, nakBody); err != nil {
-		return fault.Down(fmt.Errorf("give back message %d of %q: %w", d.stored.Seq, d.stored.Stream, err))
+	if err := d.p.j.nc.Publish(d.reply, body); err != nil {
+		return fault.Down(fmt.Errorf("%s message %d of %q: %w", what, d.stored.Seq, d.stored.Stream, err))
 	}
 	d.settle()
 	return nil

@@ -188,6 +188,8 @@ func (d *memDelivery) Count() int { return d.count }
 
 func (d *memDelivery) Ack(ctx context.Context) error { return d.finish(ctx) }
 
+func (d *memDelivery) AckLazily() error { return d.finish(context.Background()) }
+
 func (d *memDelivery) Term(ctx context.Context, _ string) error { return d.finish(ctx) }
 
 // finish settles for good, whichever delivery of the message this is.

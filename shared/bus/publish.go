@@ -10,6 +10,7 @@ import (
 
 	"github.com/jobspy/millrace/shared/codec"
 	"github.com/jobspy/millrace/shared/fault"
+	"github.com/jobspy/millrace/shared/slot"
 )
 
 // The error codes of the broker that callers can tell apart.
@@ -27,6 +28,7 @@ const (
 	codeWrongRevision       = 10071
 	codeStoreFailed         = 10077 // full, or the disk failed
 	codeConsumerNotOnStream = 10149
+	codeNoBatches           = 10174 // the stream takes no atomic batches
 	codeWrongRevisionRaft   = 10164
 )
 
@@ -139,8 +141,17 @@ func publishError(subject string, err error) error {
 }
 
 func (j *JetStream) sendRaw(ctx context.Context, m *nats.Msg) (pubAck, error) {
+	defer slot.Pause(ctx)()
 	ctx, cancel := context.WithTimeout(ctx, answerTimeout)
 	defer cancel()
+	if gathers(ctx) && m.Header.Get(headerSchedule) == "" {
+		return j.gather.send(ctx, m)
+	}
+	return j.request(ctx, m)
+}
+
+// request publishes one message and reads the acknowledgement.
+func (j *JetStream) request(ctx context.Context, m *nats.Msg) (pubAck, error) {
 	reply, err := j.nc.RequestMsgWithContext(ctx, m)
 	switch {
 	case errors.Is(err, nats.ErrNoResponders):

@@ -37,6 +37,7 @@ const (
 	RootReask     = "llm.reask"
 	RootTimeline  = "llm.timeline"
 	RootAudit     = "llm.audit"
+	RootStored    = "llm.stored" // announcements of stored objects, in no stream
 
 	// MaxDeliveriesAdvisory is the broker's root for messages that were delivered too often:
 	// <root>.<stream>.<consumer>.
@@ -109,6 +110,10 @@ func CompletedSubject(task, provider string) string { return join(RootCompleted,
 
 // ResultSubject returns the subject of a real-time answer.
 func ResultSubject(fileID string) string { return join(RootResult, fileID) }
+
+// StoredSubject returns the subject on which stage s announces what it stored. The body is
+// the objects as bucket/key, one a line.
+func StoredSubject(s Stage) string { return join(RootStored, string(s)) }
 
 func join(tokens ...string) string { return strings.Join(tokens, ".") }
 

@@ -82,9 +82,10 @@ const tries = 16
 
 // Ledger reads and writes entries. It may be used concurrently and from many processes.
 type Ledger struct {
-	kv  bus.KV
-	ttl time.Duration
-	now func() time.Time
+	kv     bus.KV
+	ttl    time.Duration
+	now    func() time.Time
+	recent *Recent
 }
 
 // OpenLedger binds to the ledger of b. Entries leave ttl after their terminal state.
@@ -93,8 +94,11 @@ func OpenLedger(ctx context.Context, b bus.Bus, ttl time.Duration, now func() ti
 	if err != nil {
 		return nil, fmt.Errorf("open ledger: %w", err)
 	}
-	return &Ledger{kv: kv, ttl: ttl, now: now}, nil
+	return &Ledger{kv: kv, ttl: ttl, now: now, recent: &Recent{}}, nil
 }
+
+// Share lets l know what other ledgers of the process wrote, before l is used.
+func (l *Ledger) Share(r *Recent) { l.recent = r }
 
 // Read returns the entry of a file_id. Error: bus.ErrNotFound.
 func (l *Ledger) Read(ctx context.Context, fileID string) (Entry, error) {
@@ -115,40 +119,59 @@ func (l *Ledger) read(ctx context.Context, fileID string) (Entry, uint64, error)
 }
 
 // change applies f to the entry of a file_id until nobody else changed it meanwhile. f is
-// given the entry, and found false where there is none; it returns false to leave it.
+// given the entry, and found false where there is none; it returns false to leave it. f may
+// be called several times; the last call counts.
 func (l *Ledger) change(ctx context.Context, fileID string, f func(e *Entry, found bool) bool) error {
+	if e, rev, ok := l.recent.get(fileID); ok && f(&e, true) {
+		again, err := l.write(ctx, fileID, e, rev)
+		if !again {
+			return err
+		}
+	}
 	for range tries {
 		e, rev, err := l.read(ctx, fileID)
-		found := err == nil
 		if err != nil && !errors.Is(err, bus.ErrNotFound) {
 			return err
 		}
-		if !f(&e, found) {
+		if !f(&e, err == nil) {
 			return nil
 		}
-		e.At = l.now().UTC()
-		value, err := codec.Marshal(e)
-		if err != nil {
-			return fmt.Errorf("write ledger entry %s: %w", fileID, err)
+		again, err := l.write(ctx, fileID, e, rev)
+		if !again {
+			return err
 		}
-		var ttl time.Duration
-		if e.State == Done {
-			ttl = l.ttl
-		}
-		if found {
-			_, err = l.kv.Update(ctx, fileID, value, rev, ttl)
-		} else {
-			_, err = l.kv.Create(ctx, fileID, value, ttl)
-		}
-		if errors.Is(err, bus.ErrExists) || errors.Is(err, bus.ErrRevision) {
-			continue
-		}
-		if err != nil {
-			return fmt.Errorf("write ledger entry %s: %w", fileID, err)
-		}
-		return nil
 	}
 	return fmt.Errorf("write ledger entry %s: %w", fileID, ErrContended)
+}
+
+// write writes an entry over the one of revision rev; 0 means that there was none. again says
+// that somebody else changed it meanwhile.
+func (l *Ledger) write(ctx context.Context, fileID string, e Entry, rev uint64) (again bool, err error) {
+	e.At = l.now().UTC()
+	value, err := codec.Marshal(e)
+	if err != nil {
+		return false, fmt.Errorf("write ledger entry %s: %w", fileID, err)
+	}
+	var ttl time.Duration
+	if e.State == Done {
+		ttl = l.ttl
+	}
+	if rev > 0 {
+		rev, err = l.kv.Update(ctx, fileID, value, rev, ttl)
+	} else {
+		rev, err = l.kv.Create(ctx, fileID, value, ttl)
+	}
+	if err != nil {
+		l.recent.drop(fileID)
+		again = errors.Is(err, bus.ErrExists) || errors.Is(err, bus.ErrRevision)
+		return again, fmt.Errorf("write ledger entry %s: %w", fileID, err)
+	}
+	if e.State == Done {
+		l.recent.drop(fileID)
+	} else {
+		l.recent.put(fileID, e, rev)
+	}
+	return false, nil
 }
 
 // Open enters a document and says what its message is. e holds its identity; the entry
@@ -158,8 +181,8 @@ func (l *Ledger) Open(ctx context.Context, fileID string, e Entry) (Opening, Ent
 	after := e
 	after.State = Open
 	// Most documents are new: one create spares the read.
-	err := l.create(ctx, fileID, after)
-	if !errors.Is(err, bus.ErrExists) {
+	taken, err := l.write(ctx, fileID, after, 0)
+	if !taken {
 		return New, after, err
 	}
 	err = l.change(ctx, fileID, func(old *Entry, found bool) bool {
@@ -196,18 +219,6 @@ func (l *Ledger) Open(ctx context.Context, fileID string, e Entry) (Opening, Ent
 		}
 	})
 	return opening, after, err
-}
-
-func (l *Ledger) create(ctx context.Context, fileID string, e Entry) error {
-	e.At = l.now().UTC()
-	value, err := codec.Marshal(e)
-	if err != nil {
-		return fmt.Errorf("write ledger entry %s: %w", fileID, err)
-	}
-	if _, err := l.kv.Create(ctx, fileID, value, 0); err != nil {
-		return fmt.Errorf("write ledger entry %s: %w", fileID, err)
-	}
-	return nil
 }
 
 // Same reports whether both are the same message.

@@ -48,9 +48,7 @@ func (r *Runner) sweep(ctx context.Context, w *work) {
 	if err != nil {
 		r.log.Debug().Err(err).Msg("advisory handed back")
 		w.giveBack()
-		return
 	}
-	w.leave()
 }
 
 func (r *Runner) sweepOnce(ctx context.Context, w *work) error {

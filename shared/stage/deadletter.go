@@ -35,9 +35,13 @@ func (r *Runner) giveUp(ctx context.Context, w *work, d *doc.Document, reason co
 		return err
 	}
 	r.Metrics.outcome(r.Stage, outcomeDead, reason)
-	return r.hold(ctx, "acknowledgement", func(ctx context.Context) error {
+	err := r.hold(ctx, "acknowledgement", func(ctx context.Context) error {
 		return w.Term(ctx, string(reason))
 	}, nil)
+	if err == nil {
+		w.leave()
+	}
+	return err
 }
 
 // deadLetter stores and publishes a dead letter, unless the document ended otherwise.

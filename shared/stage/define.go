@@ -8,6 +8,7 @@ import (
 
 	"github.com/rs/zerolog"
 
+	"github.com/jobspy/millrace/shared/announce"
 	"github.com/jobspy/millrace/shared/bus"
 	"github.com/jobspy/millrace/shared/config"
 	"github.com/jobspy/millrace/shared/contract"
@@ -88,9 +89,23 @@ func (d Definition) Runner(ctx context.Context, s Shared) (*Runner, error) {
 	if err != nil {
 		return nil, err
 	}
-	deps := Deps{Bus: s.Bus, Store: s.Store, Views: c.Views, Clock: s.Clock, Log: s.Log}
+	if s.Process == nil {
+		s.Process = &Process{}
+	}
+	deps := Deps{
+		Bus: s.Bus, Store: announce.NewStore(s.Store, s.Bus, contract.StoredSubject(d.Stage)),
+		Views: c.Views, Clock: s.Clock, Log: s.Log,
+	}
+	var witness *announce.Witness
+	if d.Stage == contract.Archive { // it alone waits for what others store
+		witness = announce.NewWitness(0)
+		deps.Announced = witness
+	}
 	err = await(ctx, s.Log, "ledger", func(ctx context.Context) (err error) {
 		deps.Ledger, err = ledger.OpenLedger(ctx, s.Bus, c.LedgerTTL, s.Clock)
+		if err == nil {
+			deps.Ledger.Share(&s.Process.ledger)
+		}
 		return err
 	})
 	if err != nil {
@@ -101,7 +116,7 @@ func (d Definition) Runner(ctx context.Context, s Shared) (*Runner, error) {
 		return nil, fmt.Errorf("make stage %s: %w", d.Stage, err)
 	}
 	return NewRunner(Settings{
-		Stage: d.Stage, Handler: h, Deps: deps, Config: c, Metrics: s.Metrics, Process: s.Process,
+		Stage: d.Stage, Handler: h, Deps: deps, Config: c, Metrics: s.Metrics, Process: s.Process, Witness: witness,
 	}), nil
 }
 

@@ -12,6 +12,7 @@ import (
 	"github.com/jobspy/millrace/shared/contract"
 	"github.com/jobspy/millrace/shared/doc"
 	"github.com/jobspy/millrace/shared/fault"
+	"github.com/jobspy/millrace/shared/slot"
 	"github.com/jobspy/millrace/shared/store"
 )
 
@@ -31,22 +32,23 @@ type panicError struct{ value any }
 
 func (e *panicError) Error() string { return fmt.Sprintf("panic: %v", e.value) }
 
-// process brings one delivery to its end. slot frees the handler's slot; storing,
-// publishing and acknowledging need none.
-func (r *Runner) process(ctx context.Context, w *work, slot func()) {
+// process brings one delivery to its end. s is the handler's slot; storing, publishing and
+// acknowledging need none.
+func (r *Runner) process(ctx context.Context, w *work, s *slot.Slot) {
 	began := r.Deps.Clock()
-	d, outs, err := r.once(ctx, w)
+	working := slot.With(ctx, s)
+	d, outs, err := r.once(working, w)
 	if fault.Of(err).Kind == fault.Unavailable && ctx.Err() == nil {
 		r.gate.block("dependency", err)
 		r.log.Warn().Err(err).Msg("a dependency is down, nothing new is taken")
 		for pause := holdFirst; fault.Of(err).Kind == fault.Unavailable && ctx.Err() == nil; pause = min(2*pause, holdMost) {
 			if sleep(ctx, jitter(pause)) == nil {
-				d, outs, err = r.once(ctx, w)
+				d, outs, err = r.once(working, w)
 			}
 		}
 		r.gate.release("dependency")
 	}
-	slot()
+	s.Release()
 	r.settle(ctx, w, d, outs, err, began)
 }
 
@@ -191,22 +193,17 @@ func (r *Runner) settle(ctx context.Context, w *work, d *doc.Document, outs []Ou
 		end = r.again(ctx, w, d, delay)
 	}
 	switch {
-	case end == nil:
-		w.leave()
+	case end == nil: // settled, or about to be
 	case errors.Is(end, bus.ErrTooLarge):
 		l.Error().Err(end).Msg("an output is too large")
-		if end = r.giveUp(ctx, w, d, contract.ReasonOversize, end); end == nil {
-			w.leave()
-			return
+		if r.giveUp(ctx, w, d, contract.ReasonOversize, end) != nil {
+			w.giveBack()
 		}
-		w.giveBack()
 	case ctx.Err() == nil && err == nil: // its outputs can be written nowhere
 		l.Error().Err(end).Msg("an output cannot be published")
-		if end = r.giveUp(ctx, w, d, contract.ReasonMalformed, end); end == nil {
-			w.leave()
-			return
+		if r.giveUp(ctx, w, d, contract.ReasonMalformed, end) != nil {
+			w.giveBack()
 		}
-		w.giveBack()
 	default:
 		l.Debug().Err(end).Msg("handed back")
 		w.giveBack()

@@ -15,8 +15,8 @@ import (
 	"github.com/jobspy/millrace/shared/store"
 )
 
-// finish stores and publishes what a handler made, at the same time, and acknowledges the
-// input when both are confirmed.
+// finish stores and publishes what a handler made, at the same time, and lets the input be
+// acknowledged when both are confirmed.
 func (r *Runner) finish(ctx context.Context, w *work, d *doc.Document, outs []Output, began time.Time) error {
 	step := doc.Step{Stage: r.Stage, At: r.Deps.Clock().UTC(), Attempt: d.Attempt}
 	step.MS = step.At.Sub(began).Milliseconds()
@@ -39,9 +39,7 @@ func (r *Runner) finish(ctx context.Context, w *work, d *doc.Document, outs []Ou
 	if err := g.Wait(); err != nil {
 		return err
 	}
-	if err := r.ack(ctx, w); err != nil {
-		return err
-	}
+	r.acks.add(w)
 	outcome := outcomeOK
 	if len(outs) == 0 {
 		outcome = outcomeNone
@@ -51,10 +49,14 @@ func (r *Runner) finish(ctx context.Context, w *work, d *doc.Document, outs []Ou
 	return nil
 }
 
-// ack acknowledges and waits for the confirmation. While the broker does not answer the
+// ack acknowledges at once and waits for the confirmation. While the broker does not answer the
 // message stays in hand; if it is delivered again all the same, that is harmless.
 func (r *Runner) ack(ctx context.Context, w *work) error {
-	return r.hold(ctx, "acknowledgement", w.Ack, nil)
+	err := r.hold(ctx, "acknowledgement", w.Ack, nil)
+	if err == nil {
+		w.leave()
+	}
+	return err
 }
 
 // store stores objects, those that failed again and again until all are there.

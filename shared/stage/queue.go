@@ -41,28 +41,28 @@ func (q *queue) put(lane contract.Lane, w *work) {
 	q.wake()
 }
 
-func (q *queue) wake() {
-	select {
-	case q.filled <- struct{}{}:
-	default:
-	}
-}
+func (q *queue) wake() { token(q.filled) }
 
-// take waits for work and returns the most urgent whose lane has a share left.
-func (q *queue) take(ctx context.Context) (*work, error) {
+// muchMore is how much of its lane waits behind a piece of work that is one of many.
+const muchMore = 24
+
+// take waits for work and returns the most urgent whose lane has a share left. many says that
+// much of the same lane waits behind it, so that it matters less how soon this one is done
+// than how much is done; in the high lane that is never so.
+func (q *queue) take(ctx context.Context) (w *work, many bool, err error) {
 	for {
-		if w := q.next(); w != nil {
-			return w, nil
+		if w, many := q.next(); w != nil {
+			return w, many, nil
 		}
 		select {
 		case <-ctx.Done():
-			return nil, context.Cause(ctx)
+			return nil, false, context.Cause(ctx)
 		case <-q.filled:
 		}
 	}
 }
 
-func (q *queue) next() *work {
+func (q *queue) next() (w *work, many bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	for range 2 {
@@ -75,13 +75,13 @@ func (q *queue) next() *work {
 			w := list[0]
 			list[0] = nil
 			q.lanes[s.lane] = list[1:]
-			return w
+			return w, len(list) > muchMore && s.lane != contract.High && s.lane != due
 		}
 		for _, s := range shares {
 			q.left[s.lane] = s.share
 		}
 	}
-	return nil
+	return nil, false
 }
 
 // drain empties the queue and returns what was in it.

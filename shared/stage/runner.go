@@ -10,9 +10,12 @@ import (
 	"github.com/rs/zerolog"
 	"golang.org/x/sync/semaphore"
 
+	"github.com/jobspy/millrace/shared/announce"
 	"github.com/jobspy/millrace/shared/bus"
 	"github.com/jobspy/millrace/shared/contract"
 	"github.com/jobspy/millrace/shared/doc"
+	"github.com/jobspy/millrace/shared/ledger"
+	"github.com/jobspy/millrace/shared/slot"
 )
 
 // ErrStop is the cause with which work in hand is cancelled when a stage stops.
@@ -27,11 +30,15 @@ type Settings struct {
 	Metrics *Metrics
 	// Process is shared by all runners of one process; nil gives the runner its own.
 	Process *Process
+	// Witness is told what all stages announce as stored. Nil where the handler does not ask.
+	Witness *announce.Witness
 }
 
-// Process is what the runners of one process share: a document that may have crashed the
-// process runs while nothing else does.
-type Process struct{ alone sync.RWMutex }
+// Process is what the runners of one process share. The zero value is ready for use.
+type Process struct {
+	alone  sync.RWMutex  // a document that may have crashed the process runs while nothing else does
+	ledger ledger.Recent // what they wrote into the ledger
+}
 
 // Runner runs one stage. Run may be called once.
 type Runner struct {
@@ -41,6 +48,8 @@ type Runner struct {
 	queue *queue
 	gate  *gate
 	marks *bus.Bound // of messages that ran alone
+
+	acks *acks // of what is done; set by Run
 
 	mu    sync.Mutex
 	held  map[*work]struct{} // delivered and not settled: these get heartbeats
@@ -75,7 +84,16 @@ func (r *Runner) Run(ctx context.Context) error {
 	inHand, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
 	defer cancel(ErrStop)
 
-	subs, err := r.bind(ctx, inHand)
+	r.acks = newAcks(inHand, r)
+	defer r.acks.close()
+	deaf, err := r.listen(ctx)
+	if err == nil {
+		defer deaf()
+	}
+	var subs []bus.Subscription
+	if err == nil {
+		subs, err = r.bind(ctx, inHand)
+	}
 	if err != nil {
 		if ctx.Err() != nil {
 			return nil // asked to stop before it had begun
@@ -96,11 +114,24 @@ func (r *Runner) Run(ctx context.Context) error {
 	r.handBack()
 	timer := time.AfterFunc(r.Config.DrainTimeout, func() { cancel(ErrStop) })
 	r.working.Wait()
+	r.acks.close()
 	timer.Stop()
 	cancel(ErrStop)
 	<-beat
 	r.log.Info().Msg("stopped")
 	return nil
+}
+
+// listen begins to tell the witness, if there is one, what is stored.
+func (r *Runner) listen(ctx context.Context) (stop func(), err error) {
+	if r.Witness == nil {
+		return func() {}, nil
+	}
+	err = r.hold(ctx, "announcements", func(context.Context) (err error) {
+		stop, err = r.Deps.Bus.Listen(contract.RootStored+".*", func(_ string, _ bus.Header, body []byte) { r.Witness.Hear(body) })
+		return err
+	}, nil)
+	return stop, err
 }
 
 // bind starts all subscriptions of the stage; it waits for streams and consumers that do
@@ -154,7 +185,7 @@ func (r *Runner) dispatch(ctx, inHand context.Context) {
 			r.slots.Release(1)
 			return
 		}
-		w, err := r.queue.take(ctx)
+		w, many, err := r.queue.take(ctx)
 		if err != nil {
 			r.slots.Release(1)
 			return
@@ -165,10 +196,14 @@ func (r *Runner) dispatch(ctx, inHand context.Context) {
 			w.giveBack()
 			return
 		}
+		doing := inHand
+		if many {
+			doing = bus.Gather(inHand)
+		}
 		r.working.Go(func() {
-			slot := sync.OnceFunc(func() { r.slots.Release(1) })
-			defer slot()
-			r.process(inHand, w, slot)
+			s := slot.New(r.slots)
+			defer s.Release()
+			r.process(doing, w, s)
 		})
 	}
 }

@@ -55,12 +55,20 @@ type Output struct {
 	Objects []store.Object
 }
 
+// Announced tells which objects are stored without asking the store.
+type Announced interface {
+	// Await returns those of refs that were not announced, at the latest after patience.
+	Await(ctx context.Context, refs []store.Ref, patience time.Duration) []store.Ref
+}
+
 // Deps is what a handler may use besides its configuration.
 type Deps struct {
 	Ledger *ledger.Ledger
 	Bus    bus.Bus
 	Store  store.Store // writes are gathered across documents and lanes
-	Views  []contract.View
-	Clock  func() time.Time
-	Log    zerolog.Logger
+	// Announced tells which objects were announced as stored; nil where the stage does not ask.
+	Announced Announced
+	Views     []contract.View
+	Clock     func() time.Time
+	Log       zerolog.Logger
 }

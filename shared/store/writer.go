@@ -10,6 +10,7 @@ import (
 	"golang.org/x/sync/semaphore"
 
 	"github.com/jobspy/millrace/shared/fault"
+	"github.com/jobspy/millrace/shared/slot"
 )
 
 // ErrClosed: the writer was closed before the put.
@@ -122,6 +123,7 @@ func NewWriter(s Store, set WriterSettings) *Writer {
 // over: then what has no answer yet has the verdict that the store is down, and may or may
 // not be stored later.
 func (w *Writer) Put(ctx context.Context, objects ...Object) []error {
+	defer slot.Pause(ctx)()
 	errs := make([]error, len(objects))
 	portions := split(ctx, objects)
 	for n, p := range portions {

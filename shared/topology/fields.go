@@ -40,6 +40,7 @@ func streamFields() []field[jetstream.StreamConfig] {
 		{"deny_purge", true, func(c *sc) string { return strconv.FormatBool(c.DenyPurge) }, func(h, w *sc) { h.DenyPurge = w.DenyPurge }},
 		{"allow_rollup", true, func(c *sc) string { return strconv.FormatBool(c.AllowRollup) }, func(h, w *sc) { h.AllowRollup = w.AllowRollup }},
 		{"allow_direct", false, func(c *sc) string { return strconv.FormatBool(c.AllowDirect) }, func(h, w *sc) { h.AllowDirect = w.AllowDirect }},
+		{"allow_atomic", false, func(c *sc) string { return strconv.FormatBool(c.AllowAtomicPublish) }, func(h, w *sc) { h.AllowAtomicPublish = w.AllowAtomicPublish }},
 		{"allow_msg_ttl", true, func(c *sc) string { return strconv.FormatBool(c.AllowMsgTTL) }, func(h, w *sc) { h.AllowMsgTTL = w.AllowMsgTTL }},
 		{"delete_marker_ttl", false, func(c *sc) string { return age(c.SubjectDeleteMarkerTTL) }, func(h, w *sc) { h.SubjectDeleteMarkerTTL = w.SubjectDeleteMarkerTTL }},
 		{"allow_msg_schedules", true, func(c *sc) string { return strconv.FormatBool(c.AllowMsgSchedules) }, func(h, w *sc) { h.AllowMsgSchedules = w.AllowMsgSchedules }},

@@ -29,6 +29,7 @@ func (p planner) history() []bus.StreamConfig {
 			Name:        contract.StreamCompleted,
 			Description: "terminal records",
 			Subjects:    []string{contract.RootCompleted + ".>"},
+			Batches:     true,
 			MaxBytes:    p.part(partCompleted),
 			MaxAge:      completedAge,
 			Duplicates:  p.Duplicates,

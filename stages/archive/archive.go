@@ -23,6 +23,10 @@ import (
 // How objects that are not there yet are waited for: a few short pauses in hand, for most
 // are stored at this very moment, then by schedule.
 const (
+	// announcePatience is how long it is waited for the announcements of objects before the
+	// store is asked. A wait holds no slot, so it may be longer than a busy store's backlog.
+	announcePatience = 2 * time.Second
+
 	objectPoll    = 500 * time.Millisecond
 	parallelStats = 16 // look-ups at the same time for one document
 )
@@ -111,7 +115,11 @@ func (a *archiver) objects(in *doc.Document) []store.Ref {
 // await returns nil when all objects can be read, else that they have to be waited for, or
 // when that took too long that they are missing.
 func (a *archiver) await(ctx context.Context, in *doc.Document, refs []store.Ref) error {
-	missing, err := a.missing(ctx, refs)
+	unheard := refs
+	if a.deps.Announced != nil {
+		unheard = a.deps.Announced.Await(ctx, refs, announcePatience)
+	}
+	missing, err := a.missing(ctx, unheard)
 	for _, pause := range inHand() {
 		if err != nil || len(missing) == 0 {
 			return err
