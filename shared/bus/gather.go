@@ -17,13 +17,13 @@ import (
 
 const (
 	// gatherLinger is how long a write waits at most for others to the same stream.
-	gatherLinger = 25 * time.Millisecond
+	gatherLinger = 40 * time.Millisecond
 	// gatherFull is the number of writes, and gatherBytes that of bytes, that are sent at once.
 	gatherFull  = 64
 	gatherBytes = 1 << 20
 	// gatherFrom is the number of writes from which a batch is cheaper than one by one: the
 	// broker makes and removes a folder for each batch.
-	gatherFrom = 16
+	gatherFrom = 24
 	// gatherOff is how long a stream that takes no batches is not asked again.
 	gatherOff = time.Minute
 )

@@ -1,6 +1,8 @@
 package bustest
 
 import (
+	"context"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -22,6 +24,7 @@ func runKV(t *testing.T, newBus Maker) {
 		{"a key that exists is not created again", createsOnce},
 		{"a change needs the revision that is there", comparesAndSets},
 		{"one of many wins", oneWins},
+		{"each of many writers is told its revision", numbersAreRight},
 		{"a key with a time to live goes and can be created again", expires},
 		{"a change may take or give a time to live", changesTTL},
 		{"a key that is none is refused", refusesKeys},
@@ -34,7 +37,48 @@ func runKV(t *testing.T, newBus Maker) {
 			require.NoError(t, err)
 			tt.run(t, kv)
 		})
+		t.Run(tt.name+", gathered", func(t *testing.T) {
+			t.Parallel()
+			b := newBus(t, topology.Options{})
+			kv, err := b.KV(t.Context(), contract.KVLedger)
+			require.NoError(t, err)
+			tt.run(t, gathering{kv})
+		})
 	}
+}
+
+// gathering is a KV whose writes wait for others.
+type gathering struct{ bus.KV }
+
+func (g gathering) Create(ctx context.Context, key string, value []byte, ttl time.Duration) (uint64, error) {
+	return g.KV.Create(bus.Gather(ctx), key, value, ttl)
+}
+
+func (g gathering) Update(ctx context.Context, key string, value []byte, rev uint64, ttl time.Duration) (uint64, error) {
+	return g.KV.Update(bus.Gather(ctx), key, value, rev, ttl)
+}
+
+func (g gathering) Put(ctx context.Context, key string, value []byte, ttl time.Duration) (uint64, error) {
+	return g.KV.Put(bus.Gather(ctx), key, value, ttl)
+}
+
+// numbersAreRight creates many keys at the same time: each writer is told the revision of
+// its own.
+func numbersAreRight(t *testing.T, kv bus.KV) {
+	var all sync.WaitGroup
+	for i := range 100 {
+		all.Go(func() {
+			name := "many." + strconv.Itoa(i)
+			rev, err := kv.Create(t.Context(), name, []byte(name), 0)
+			if err == nil {
+				_, err = kv.Update(t.Context(), name, []byte("second"), rev, 0)
+			}
+			if err != nil {
+				t.Errorf("key %s: %v", name, err)
+			}
+		})
+	}
+	all.Wait()
 }
 
 const key = "a.b/c=d_e-f"

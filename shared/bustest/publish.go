@@ -2,6 +2,11 @@ package bustest
 
 import (
 	"bytes"
+	"errors"
+	"fmt"
+	"strconv"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -21,6 +26,8 @@ func runPublish(t *testing.T, newBus Maker) {
 	}{
 		{"a published message is stored as it was", topology.Options{}, storesAll},
 		{"the same id twice stores once", topology.Options{}, storesOnce},
+		{"what is gathered is stored once each", topology.Options{}, gathers},
+		{"of what is gathered a full stream takes what fits", topology.Options{QueueMessages: 40}, gathersUntilFull},
 		{"an id is forgotten after the window", topology.Options{Duplicates: time.Second}, forgetsIDs},
 		{"a message without a body is a message", topology.Options{}, storesEmpty},
 		{"a full stream refuses", topology.Options{QueueMessages: 3}, refusesWhenFull},
@@ -214,4 +221,65 @@ func keepsNewestResult(t *testing.T, b bus.Bus) {
 	m, err := b.Last(t.Context(), contract.StreamResult, contract.ResultSubject("a"))
 	require.NoError(t, err)
 	require.Equal(t, "2", string(m.Body))
+}
+
+// gathers publishes much at the same time under Gather, among it an id that is known already
+// and one that comes twice.
+func gathers(t *testing.T, b bus.Bus) {
+	const n = 150
+	known, err := b.Publish(t.Context(), bus.Message{Subject: subject, ID: "id-7", Body: []byte("7")})
+	require.NoError(t, err)
+	receipts := make([]bus.Receipt, n)
+	errs := make([]error, n)
+	ctx := bus.Gather(t.Context())
+	var all sync.WaitGroup
+	for i := range n {
+		all.Go(func() {
+			m := bus.Message{Subject: subject, ID: fmt.Sprintf("id-%d", i), Body: []byte(strconv.Itoa(i))}
+			if i == n-1 {
+				m.ID = "id-0"
+			}
+			receipts[i], errs[i] = b.Publish(ctx, m)
+		})
+	}
+	all.Wait()
+	seqs := map[uint64]bool{}
+	for i := range n {
+		require.NoError(t, errs[i])
+		require.Equal(t, stream, receipts[i].Stream)
+		m, err := b.Get(t.Context(), stream, receipts[i].Seq)
+		require.NoError(t, err)
+		if !receipts[i].Duplicate {
+			require.Equal(t, strconv.Itoa(i), string(m.Body), "each is told its own place")
+		}
+		seqs[receipts[i].Seq] = true
+	}
+	require.True(t, receipts[7].Duplicate)
+	require.Equal(t, known.Seq, receipts[7].Seq)
+	require.NotEqual(t, receipts[0].Duplicate, receipts[n-1].Duplicate, "one of the two")
+	require.Len(t, seqs, n-1)
+	require.EqualValues(t, n-1, messages(t, b, stream))
+}
+
+// gathersUntilFull fills a stream under Gather: each publish is stored or refused.
+func gathersUntilFull(t *testing.T, b bus.Bus) {
+	const n = 100
+	var stored atomic.Int64
+	ctx := bus.Gather(t.Context())
+	var all sync.WaitGroup
+	for i := range n {
+		all.Go(func() {
+			_, err := b.Publish(ctx, bus.Message{Subject: subject, ID: strconv.Itoa(i), Body: []byte("x")})
+			if err == nil {
+				stored.Add(1)
+				return
+			}
+			if !errors.Is(err, bus.ErrFull) {
+				t.Errorf("publish %d: %v", i, err)
+			}
+		})
+	}
+	all.Wait()
+	require.EqualValues(t, 40, stored.Load())
+	require.EqualValues(t, 40, messages(t, b, stream))
 }

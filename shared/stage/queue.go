@@ -43,26 +43,21 @@ func (q *queue) put(lane contract.Lane, w *work) {
 
 func (q *queue) wake() { token(q.filled) }
 
-// muchMore is how much of its lane waits behind a piece of work that is one of many.
-const muchMore = 24
-
-// take waits for work and returns the most urgent whose lane has a share left. many says that
-// much of the same lane waits behind it, so that it matters less how soon this one is done
-// than how much is done; in the high lane that is never so.
-func (q *queue) take(ctx context.Context) (w *work, many bool, err error) {
+// take waits for work and returns the most urgent whose lane has a share left, and its lane.
+func (q *queue) take(ctx context.Context) (*work, contract.Lane, error) {
 	for {
-		if w, many := q.next(); w != nil {
-			return w, many, nil
+		if w, lane := q.next(); w != nil {
+			return w, lane, nil
 		}
 		select {
 		case <-ctx.Done():
-			return nil, false, context.Cause(ctx)
+			return nil, "", context.Cause(ctx)
 		case <-q.filled:
 		}
 	}
 }
 
-func (q *queue) next() (w *work, many bool) {
+func (q *queue) next() (*work, contract.Lane) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	for range 2 {
@@ -75,13 +70,13 @@ func (q *queue) next() (w *work, many bool) {
 			w := list[0]
 			list[0] = nil
 			q.lanes[s.lane] = list[1:]
-			return w, len(list) > muchMore && s.lane != contract.High && s.lane != due
+			return w, s.lane
 		}
 		for _, s := range shares {
 			q.left[s.lane] = s.share
 		}
 	}
-	return nil, false
+	return nil, ""
 }
 
 // drain empties the queue and returns what was in it.

@@ -185,7 +185,7 @@ func (r *Runner) dispatch(ctx, inHand context.Context) {
 			r.slots.Release(1)
 			return
 		}
-		w, many, err := r.queue.take(ctx)
+		w, lane, err := r.queue.take(ctx)
 		if err != nil {
 			r.slots.Release(1)
 			return
@@ -197,7 +197,7 @@ func (r *Runner) dispatch(ctx, inHand context.Context) {
 			return
 		}
 		doing := inHand
-		if many {
+		if lane != contract.High && r.busy() {
 			doing = bus.Gather(inHand)
 		}
 		r.working.Go(func() {
@@ -206,6 +206,17 @@ func (r *Runner) dispatch(ctx, inHand context.Context) {
 			r.process(doing, w, s)
 		})
 	}
+}
+
+// muchInHand is the number of messages in hand from which it matters more how many are done
+// than how soon each one is.
+const muchInHand = 24
+
+// busy reports whether there is much in hand.
+func (r *Runner) busy() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return len(r.held) >= muchInHand
 }
 
 // take puts a delivery under heartbeats.
