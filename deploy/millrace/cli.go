@@ -68,6 +68,7 @@ type cli struct {
 	Status      statusCmd      `cmd:"" help:"Show the queues, or where one document is."`
 	Dlq         dlqCmd         `cmd:"" help:"Look at the dead letters, send them through again, remove them."`
 	Doctor      doctorCmd      `cmd:"" help:"Prove the settings that keep data."`
+	Bench       benchCmd       `cmd:"" help:"Measure the line's rate and latency beside the limits."`
 	Healthcheck healthcheckCmd `cmd:"" help:"Ask a process whether it is ready; for containers."`
 }
 
@@ -89,7 +90,7 @@ func run(ctx context.Context, args []string, s streams, environ []string) int {
 	parser, err := kong.New(&cli{},
 		kong.Name("millrace"),
 		kong.Description(description),
-		kong.Vars{"version": version()},
+		kong.Vars{"version": version(), "phases": "broker,store,driver,line,latency"},
 		kong.Writers(s.out, s.err),
 		kong.FlagNamer(flagName),
 		kong.Exit(func(code int) { left, exited = code, true }),
@@ -160,15 +161,31 @@ func report(w io.Writer, err error) int {
 // version says from which commit the program was built, and with which Go.
 func version() string {
 	v, commit := "devel", ""
+	if info, ok := debug.ReadBuildInfo(); ok && info.Main.Version != "" && info.Main.Version != "(devel)" {
+		v = info.Main.Version
+	}
+	if c := commitOf(); c != "" {
+		commit = " " + c
+	}
+	return "millrace " + v + commit + " " + runtime.Version()
+}
+
+// commitOf returns the commit that the program was built from, empty where that is not
+// known; "+" marks one with changes that are in no commit.
+func commitOf() string {
+	commit, changed := "", ""
 	if info, ok := debug.ReadBuildInfo(); ok {
-		if info.Main.Version != "" && info.Main.Version != "(devel)" {
-			v = info.Main.Version
-		}
 		for _, s := range info.Settings {
-			if s.Key == "vcs.revision" {
-				commit = " " + s.Value
+			switch {
+			case s.Key == "vcs.revision":
+				commit = s.Value
+			case s.Key == "vcs.modified" && s.Value == "true":
+				changed = "+"
 			}
 		}
 	}
-	return "millrace " + v + commit + " " + runtime.Version()
+	if commit == "" {
+		return ""
+	}
+	return commit + changed
 }

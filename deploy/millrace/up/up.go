@@ -44,16 +44,20 @@ type Config struct {
 	S3Addr   string            // host:port of the object store
 	HTTPAddr string            // host:port of health and metrics
 	Vars     map[string]string // the environment
-	Logs     io.Writer         // takes JSON lines from LogLevel on
-	Level    zerolog.Level     // what the files keep
-	Console  zerolog.Level     // what Logs gets
+	// Store names an object store to use instead of the embedded one. It must have room for
+	// the buckets of the line. Nil means the embedded one.
+	Store   *store.S3Settings
+	Logs    io.Writer     // takes JSON lines from LogLevel on
+	Level   zerolog.Level // what the files keep
+	Console zerolog.Level // what Logs gets
 }
 
 // Instance is a running line.
 type Instance struct {
 	Dir                        string
 	Bus                        *bus.JetStream
-	Store                      store.Store
+	Store                      store.Store // the gathering writer of the stages
+	Objects                    store.Store // the store below it
 	NATSAddr, S3Addr, HTTPAddr string
 	Ready                      func(ctx context.Context) map[string]error
 
@@ -149,27 +153,31 @@ func open(ctx context.Context, c *Config, files *logs) (*Instance, []func() erro
 	if err != nil {
 		return nil, nil, err
 	}
+	if c.Store != nil {
+		access, secret = c.Store.AccessKey, c.Store.SecretKey
+	}
 	broker, err := embedded.StartBroker(embedded.BrokerConfig{Dir: filepath.Join(c.Dir, "nats"), Addr: c.NATSAddr, Log: log})
 	if err != nil {
 		return nil, nil, err
 	}
 	closers = append(closers, broker.Stop)
-	s3, err := embedded.StartS3(ctx, embedded.S3Config{
-		Dir: filepath.Join(c.Dir, "buckets"), Addr: c.S3Addr, AccessKey: access, SecretKey: secret, SyncGap: syncGap,
-	})
+	objects, err := openStore(ctx, c, access, secret)
 	if err != nil {
 		return nil, closers, err
 	}
-	closers = append(closers, s3.Stop)
+	closers = append(closers, objects.stop)
 	b, err := bus.Connect(ctx, bus.Settings{InProcess: broker, Name: "millrace-up", Log: log})
 	if err != nil {
 		return nil, closers, err
 	}
 	closers = append(closers, b.Close)
-	if err := provision(ctx, c.Dir, b, s3.Store()); err != nil {
+	if err := provision(ctx, c.Dir, b, objects.Store); err != nil {
 		return nil, closers, err
 	}
-	w := store.NewWriter(s3.Store(), store.WriterSettings{})
+	if err := objects.probe(ctx); err != nil {
+		return nil, closers, err
+	}
+	w := store.NewWriter(objects.Store, store.WriterSettings{})
 	closers = append(closers, func() error {
 		// What is acknowledged is stored, so nothing of value waits in the writer by now.
 		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
@@ -177,7 +185,7 @@ func open(ctx context.Context, c *Config, files *logs) (*Instance, []func() erro
 		return w.Close(ctx)
 	})
 	return &Instance{
-		Dir: c.Dir, Bus: b, Store: w, NATSAddr: broker.Addr(), S3Addr: s3.Addr(),
+		Dir: c.Dir, Bus: b, Store: w, Objects: objects.Store, NATSAddr: broker.Addr(), S3Addr: objects.addr,
 		access: access, secret: secret, monitoring: broker.Monitoring(),
 	}, closers, nil
 }
