@@ -168,7 +168,7 @@ func Run(ctx context.Context, c Config, t Target, progress func(what string)) (_
 			return nil, err
 		}
 	}
-	r.report.Took = time.Since(r.report.Began).Round(time.Millisecond)
+	r.report.Took = time.Since(r.report.Began).Seconds()
 	r.report.settle()
 	return r.report, nil
 }

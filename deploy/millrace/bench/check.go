@@ -44,7 +44,7 @@ func (c Checked) OK() bool { return c.NoRecord+c.TwoRecords+c.Unreadable+c.Unequ
 func (r *run) check(ctx context.Context, documents *corpus, first, n int, from uint64) (*Checked, error) {
 	every := 1
 	if r.Check == CheckSample {
-		every = max(n/sampleDocuments, 1)
+		every = max((n+sampleDocuments-1)/sampleDocuments, 1)
 	}
 	out := &Checked{Documents: n}
 	records := make([]int, n)

@@ -145,8 +145,8 @@ func (e *ends) stop() {
 	e.stops = nil
 }
 
-// errBusy: the line has work that is not ours.
-var errBusy = errors.New("the line has work to do already, so that its rate would not be that of this run")
+// ErrBusy: the line has work that is not ours.
+var ErrBusy = errors.New("the line has work to do already, so that its rate would not be that of this run")
 
 // busy counts what the stages have not acknowledged.
 func busy(ctx context.Context, b bus.Bus) (int, error) {

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"reflect"
 
 	"github.com/jobspy/millrace/shared/codec"
 )
@@ -73,7 +72,7 @@ func (r *Report) Compare(earlier []Report) []Change {
 	past := map[string][]float64{}
 	runs := 0
 	for i := len(earlier) - 1; i >= 0 && runs < remembered; i-- {
-		if !reflect.DeepEqual(earlier[i].Params, r.Params) {
+		if earlier[i].Params != r.Params {
 			continue
 		}
 		runs++

@@ -21,8 +21,8 @@ const looking = 8
 
 // LatencyResult is how long documents took that came on a fixed schedule.
 type LatencyResult struct {
-	Rate float64       `json:"rate_per_s"`
-	For  time.Duration `json:"for_ns"`
+	Rate float64 `json:"rate_per_s"`
+	For  float64 `json:"for_s"`
 	// Quantiles are from when a document was due to be sent, whenever it was, to when its
 	// terminal record was received.
 	Quantiles
@@ -70,7 +70,7 @@ func (r *run) latency(ctx context.Context, perSecond float64) error {
 	if err != nil {
 		return err
 	}
-	out := LatencyResult{Rate: perSecond, For: r.For, Objects: int(look.objects.Load()), Unreadable: int(look.unreadable.Load())}
+	out := LatencyResult{Rate: perSecond, For: r.For.Seconds(), Objects: int(look.objects.Load()), Unreadable: int(look.unreadable.Load())}
 	_, out.Dead, out.Missing = e.times()
 	var times []time.Duration
 	e.each(func(i int, at time.Time) { times = append(times, at.Sub(schedule(began, perSecond, i))) })

@@ -21,7 +21,7 @@ const (
 	// views. The result, one more, is not counted on either side.
 	objectsPerDocument = 12
 	// tryFor is how long each shape of a load is tried before the best one is measured.
-	tryFor = time.Second
+	tryFor = 2 * time.Second
 	// settleFor bounds the wait for the store to come to rest between two measurements.
 	settleFor = time.Minute
 )

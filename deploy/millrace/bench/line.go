@@ -31,10 +31,10 @@ type LineResult struct {
 	Accepted  float64   `json:"accepted_per_s"`
 	Completed float64   `json:"completed_per_s"`
 	Rate      float64   `json:"documents_per_s"`
-	Tenths    []float64 `json:"tenths_per_s"` // terminal records a second in each tenth of them
-	Emptied   bool      `json:"emptied"`      // else Rate is that up to the last look
+	Tenths    []float64 `json:"tenths_per_s,omitempty"` // terminal records a second in each tenth of them
+	Emptied   bool      `json:"emptied"`                // else Rate is that up to the last look
 
-	Use   []Use    `json:"use"`
+	Use   []Use    `json:"use,omitempty"`
 	Check *Checked `json:"check,omitempty"`
 }
 
@@ -46,7 +46,7 @@ func (r *run) line(ctx context.Context) error {
 		return err
 	}
 	if n > 0 {
-		return fmt.Errorf("%w: %d messages", errBusy, n)
+		return fmt.Errorf("%w: %d messages", ErrBusy, n)
 	}
 	documents, err := r.corpus()
 	if err != nil {

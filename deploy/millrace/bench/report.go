@@ -45,16 +45,16 @@ func ThisHost() Host {
 
 // Params are what has to be the same for two runs to be compared.
 type Params struct {
-	Embedded  bool      `json:"embedded"`
-	Batched   bool      `json:"batched"`
-	Broker    string    `json:"broker"`
-	Store     string    `json:"store"`
-	Cores     int       `json:"cores"`
-	Documents int       `json:"documents"`
-	Size      int       `json:"size"`
-	Rates     []float64 `json:"rates"`
-	For       string    `json:"for"`
-	Phases    []Phase   `json:"phases"`
+	Embedded  bool   `json:"embedded"`
+	Batched   bool   `json:"batched"`
+	Broker    string `json:"broker"`
+	Store     string `json:"store"`
+	Cores     int    `json:"cores"`
+	Documents int    `json:"documents"`
+	Size      int    `json:"size"`
+	Rates     string `json:"rates"`
+	For       string `json:"for"`
+	Phases    string `json:"phases"`
 }
 
 func paramsOf(c Config, t Target) Params {
@@ -64,7 +64,7 @@ func paramsOf(c Config, t Target) Params {
 	}
 	return Params{
 		Embedded: t.Embedded, Batched: t.Batched, Broker: t.Host.Broker, Store: t.Host.Store, Cores: t.Host.Cores,
-		Documents: c.Documents, Size: c.Size, Rates: c.Rates, For: c.For.String(), Phases: phases,
+		Documents: c.Documents, Size: c.Size, Rates: fmt.Sprint(c.Rates), For: c.For.String(), Phases: fmt.Sprint(phases),
 	}
 }
 
@@ -77,12 +77,12 @@ type Ratios struct {
 
 // Report is what one run found.
 type Report struct {
-	Began  time.Time     `json:"began"`
-	Took   time.Duration `json:"took_ns"`
-	Commit string        `json:"commit"`
-	Run    string        `json:"run"` // stands in the file_id of each of its documents
-	Params Params        `json:"params"`
-	Host   Host          `json:"host"`
+	Began  time.Time `json:"began"`
+	Took   float64   `json:"took_s"`
+	Commit string    `json:"commit"`
+	Run    string    `json:"run"` // stands in the file_id of each of its documents
+	Params Params    `json:"params"`
+	Host   Host      `json:"host"`
 
 	Ratios    Ratios          `json:"ratios"`
 	Broker    Limit           `json:"broker"`    // durable publishes

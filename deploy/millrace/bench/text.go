@@ -37,7 +37,7 @@ func (r *Report) Write(w io.Writer) error {
 	t.line("broker", r.Host.Broker+", "+r.Host.Sync)
 	t.line("store", r.Host.Store)
 	t.line("machine", fmt.Sprintf("%d cores, %s", r.Host.Cores, r.Host.Go))
-	t.line("run", fmt.Sprintf("%s, %s, took %s", r.Run, r.Began.Format(time.RFC3339), r.Took.Round(time.Second)))
+	t.line("run", fmt.Sprintf("%s, %s, took %s", r.Run, r.Began.Format(time.RFC3339), time.Duration(r.Took*float64(time.Second)).Round(time.Second)))
 	for _, n := range r.Notes {
 		t.line("note", n)
 	}
