@@ -129,6 +129,7 @@ type run struct {
 	shape    shape // of the store's puts, found once
 	width    int   // documents in flight in the driver, found once
 	sent     int   // documents sent through the line so far
+	archived bool  // archives were there before
 }
 
 // Run measures. progress is told what is going on, and may be nil. Cancelling ctx ends the
@@ -146,8 +147,12 @@ func Run(ctx context.Context, c Config, t Target, progress func(what string)) (_
 	}
 	r.report.Run = r.id
 	if c.Remove {
+		if err := r.lookBefore(ctx); err != nil {
+			return nil, err
+		}
 		defer r.removeDocuments(ctx, &err)
 	}
+	r.report.Host.LoadBefore = load()
 	if err := r.limits(ctx, false); err != nil {
 		return nil, err
 	}
@@ -168,6 +173,7 @@ func Run(ctx context.Context, c Config, t Target, progress func(what string)) (_
 			return nil, err
 		}
 	}
+	r.report.Host.LoadAfter = load()
 	r.report.Took = time.Since(r.report.Began).Seconds()
 	r.report.settle()
 	return r.report, nil

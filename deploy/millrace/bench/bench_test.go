@@ -3,6 +3,7 @@ package bench_test
 import (
 	"bytes"
 	"context"
+	"errors"
 	"io"
 	"os"
 	"regexp"
@@ -36,6 +37,7 @@ func TestARunOnALine(t *testing.T) {
 		}}
 		t.Run("all figures are there", l.allFigures)
 		t.Run("only objects that can be listed count", l.onlyListedCount)
+		t.Run("archives that were there before stay", l.archivesStay)
 		t.Run("a cancelled run leaves nothing", l.cancelled)
 		t.Run("a line that has work is not measured", l.busy)
 		require.NoError(t, producer.Close())
@@ -54,10 +56,14 @@ func config(phases ...bench.Phase) bench.Config {
 }
 
 func (l *line) allFigures(t *testing.T) { //nolint:paralleltest // the line is measured by one at a time
-	r, err := bench.Run(t.Context(), config(), l.target, nil)
+	archive := store.Ref{Bucket: contract.BucketArchive, Key: "daily/2025-01-27/made-meanwhile"}
+	r, err := bench.Run(t.Context(), config(), l.target, func(string) {
+		require.NoError(t, errors.Join(l.target.Objects.Put(t.Context(), store.Object{Ref: archive})...))
+	})
 	require.NoError(t, err)
 	require.Empty(t, r.Problems())
-	require.Empty(t, r.Notes)
+	_, err = l.target.Objects.Stat(t.Context(), archive)
+	require.ErrorIs(t, err, store.ErrNotFound)
 	for name, limit := range map[string]bench.Limit{"broker": r.Broker, "store": r.Store, "driver": r.Driver, "publishes": r.Publishes} {
 		require.Positive(t, limit.Before, name)
 		require.Positive(t, limit.After, name)
@@ -133,6 +139,16 @@ func (l *line) onlyListedCount(t *testing.T) { //nolint:paralleltest // as above
 	listed, err := strconv.Atoi(found[2])
 	require.NoError(t, err)
 	require.Equal(t, 12*listed, reported)
+	l.nothingLeft(t)
+}
+
+func (l *line) archivesStay(t *testing.T) { //nolint:paralleltest // as above
+	archive := store.Ref{Bucket: contract.BucketArchive, Key: "daily/2025-01-27/of-somebody"}
+	require.NoError(t, errors.Join(l.target.Objects.Put(t.Context(), store.Object{Ref: archive})...))
+	_, err := bench.Run(t.Context(), config(bench.PhaseLine), l.target, nil)
+	require.NoError(t, err)
+	_, err = l.target.Objects.Stat(t.Context(), archive)
+	require.NoError(t, err)
 	l.nothingLeft(t)
 }
 

@@ -36,6 +36,10 @@ type Host struct {
 	Broker string `json:"broker"`
 	Sync   string `json:"sync"` // whether the broker syncs each message before it acknowledges
 	Store  string `json:"store"`
+	// LoadBefore and LoadAfter are how many processes wanted a core, on average over the last
+	// minute: well above Cores before the run means that others were at work.
+	LoadBefore float64 `json:"load_before"`
+	LoadAfter  float64 `json:"load_after"`
 }
 
 // ThisHost fills in what the process knows by itself.
@@ -101,8 +105,11 @@ func (r *Report) note(format string, args ...any) {
 	r.Notes = append(r.Notes, fmt.Sprintf(format, args...))
 }
 
-// settle works out the ratios.
+// settle works out the ratios, and says where the limits contradict each other.
 func (r *Report) settle() {
+	if objects := r.Driver.Mean * objectsPerDocument; r.Store.Mean > 0 && objects > r.Store.Mean {
+		r.note("the bare driver stored %.0f objects/s, more than the store's limit: the machine was not the same for both", objects)
+	}
 	if r.Line == nil {
 		return
 	}

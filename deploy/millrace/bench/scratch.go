@@ -101,13 +101,27 @@ func (s *scratch) clean(ctx context.Context, err *error) {
 		}
 	}
 	for _, bucket := range scratchBuckets() {
-		errs = append(errs, remove(ctx, s.objects, bucket, s.prefix, ""))
+		errs = append(errs, remove(ctx, s.objects, bucket, s.prefix, func(string) bool { return true }))
 	}
 	*err = errors.Join(append([]error{*err}, errs...)...)
 }
 
+// lookBefore takes note of whether archives are there.
+func (r *run) lookBefore(ctx context.Context) error {
+	for _, err := range r.Objects.List(ctx, contract.BucketArchive, "") {
+		if err != nil {
+			return fmt.Errorf("look at the archives: %w", err)
+		}
+		r.archived = true
+		r.report.note("the store had archives before, so those of this run stay beside them")
+		break
+	}
+	return nil
+}
+
 // removeDocuments removes what the line stored of the documents of the run: each of their
-// objects has the run in its name. Also where ctx is over.
+// objects has the run in its name. Archives have not, and are removed only where there were
+// none before. Also where ctx is over.
 func (r *run) removeDocuments(ctx context.Context, err *error) {
 	if r.sent == 0 {
 		return
@@ -117,13 +131,15 @@ func (r *run) removeDocuments(ctx context.Context, err *error) {
 	defer cancel()
 	errs := []error{*err}
 	for _, bucket := range contract.Buckets() {
-		errs = append(errs, remove(ctx, r.Objects, bucket, "", r.id))
+		errs = append(errs, remove(ctx, r.Objects, bucket, "", func(key string) bool {
+			return strings.Contains(key, r.id) || bucket == contract.BucketArchive && !r.archived
+		}))
 	}
 	*err = errors.Join(errs...)
 }
 
-// remove removes the objects of a bucket whose keys begin with prefix and have part in them.
-func remove(ctx context.Context, s store.Store, bucket, prefix, part string) error {
+// remove removes those objects of a bucket whose keys begin with prefix and are ours.
+func remove(ctx context.Context, s store.Store, bucket, prefix string, ours func(key string) bool) error {
 	g, ctx := errgroup.WithContext(ctx)
 	g.SetLimit(deleteParallel)
 	var listing error
@@ -132,7 +148,7 @@ func remove(ctx context.Context, s store.Store, bucket, prefix, part string) err
 			listing = err
 			break
 		}
-		if strings.Contains(o.Key, part) {
+		if ours(o.Key) {
 			g.Go(func() error { return s.Delete(ctx, o.Ref) })
 		}
 	}

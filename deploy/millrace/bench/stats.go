@@ -92,8 +92,12 @@ func schedule(began time.Time, rate float64, i int) time.Time {
 type burst struct {
 	inFlight int           // pieces under way at one time
 	count    int           // pieces; 0 means as many as there is time for
-	span     time.Duration // no piece begins later; 0 means no end
+	span     time.Duration // no piece begins later, but for the least; 0 means no end
 }
+
+// waves is how many pieces each worker does at least where only the time is bounded: fewer
+// would measure the start.
+const waves = 2
 
 // run does pieces of work, numbered from 0, and returns how many were done and the time from
 // the start of the first to the end of the last. The first error ends it.
@@ -103,9 +107,10 @@ func (b burst) run(ctx context.Context, do func(ctx context.Context, i int) erro
 	began := time.Now()
 	for range b.inFlight {
 		g.Go(func() error {
-			for ctx.Err() == nil && (b.span == 0 || time.Since(began) < b.span) {
+			for ctx.Err() == nil {
 				i := int(next.Add(1) - 1)
-				if b.count > 0 && i >= b.count {
+				late := b.span > 0 && time.Since(began) >= b.span
+				if b.count > 0 && i >= b.count || late && i >= waves*b.inFlight {
 					return nil
 				}
 				if err := do(ctx, i); err != nil {

@@ -97,6 +97,10 @@ func TestABurstKeepsItsBounds(t *testing.T) {
 	require.Positive(t, n)
 	require.GreaterOrEqual(t, took, 20*time.Millisecond)
 
+	n, _, err = burst{inFlight: 3, span: 1}.run(t.Context(), func(context.Context, int) error { return nil })
+	require.NoError(t, err)
+	require.Equal(t, waves*3, n, "a span that is too short is stretched")
+
 	broken := errors.New("broken")
 	n, _, err = burst{inFlight: 2, count: 100}.run(t.Context(), func(_ context.Context, i int) error {
 		if i == 3 {

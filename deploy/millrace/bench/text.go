@@ -36,7 +36,7 @@ func (r *Report) Write(w io.Writer) error {
 	t.line("", "")
 	t.line("broker", r.Host.Broker+", "+r.Host.Sync)
 	t.line("store", r.Host.Store)
-	t.line("machine", fmt.Sprintf("%d cores, %s", r.Host.Cores, r.Host.Go))
+	t.line("machine", fmt.Sprintf("%d cores, load %.1f before and %.1f after, %s", r.Host.Cores, r.Host.LoadBefore, r.Host.LoadAfter, r.Host.Go))
 	t.line("run", fmt.Sprintf("%s, %s, took %s", r.Run, r.Began.Format(time.RFC3339), time.Duration(r.Took*float64(time.Second)).Round(time.Second)))
 	for _, n := range r.Notes {
 		t.line("note", n)

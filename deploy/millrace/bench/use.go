@@ -81,3 +81,18 @@ func statusOf(pid int) (name string, peak int64) {
 	}
 	return name, peak
 }
+
+// load returns how many processes wanted a core on average over the last minute, 0 where the
+// system does not tell.
+func load() float64 {
+	b, err := os.ReadFile("/proc/loadavg")
+	if err != nil {
+		return 0
+	}
+	first, _, _ := strings.Cut(string(b), " ")
+	n, err := strconv.ParseFloat(first, 64)
+	if err != nil {
+		return 0
+	}
+	return n
+}
