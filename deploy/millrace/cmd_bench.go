@@ -30,6 +30,7 @@ type benchCmd struct {
 
 	JSON      bool    `help:"Print one JSON object."`
 	History   string  `help:"File that keeps one line for each run, with which this one is compared." type:"path" placeholder:"FILE"`
+	Commit    string  `help:"Commit that the report names, where the program was built without its own." placeholder:"COMMIT"`
 	FailBelow float64 `help:"With --history: exit with 1 where the rate is more than so many percent below the median of the last runs." placeholder:"PERCENT"`
 }
 
@@ -79,7 +80,9 @@ func (c *benchCmd) Run(ctx context.Context, g *globals) error {
 	if err != nil {
 		return err
 	}
-	report.Commit = commitOf()
+	if report.Commit = commitOf(); report.Commit == "" {
+		report.Commit = c.Commit
+	}
 	return c.tell(g, report, earlier)
 }
 

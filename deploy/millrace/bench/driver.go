@@ -2,7 +2,6 @@ package bench
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"time"
 
@@ -126,7 +125,7 @@ func (d *driver) document(ctx context.Context, i int) error {
 		})
 	}
 	if d.writes.store {
-		g.Go(func() error { return errors.Join(d.Writer.Put(ctx, objects...)...) })
+		g.Go(func() error { return put(ctx, d.Writer, objects) })
 	}
 	if d.writes.ledger {
 		g.Go(func() error { return d.enter(ctx, one) })

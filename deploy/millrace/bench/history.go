@@ -57,6 +57,10 @@ func (r *Report) figures() []figure {
 	add("line / store", r.Ratios.Store, false)
 	add("line / driver", r.Ratios.Driver, false)
 	add("accept / broker", r.Ratios.Accept, false)
+	// Those of the machine, which tell whether it is the line that changed.
+	add("limit of the broker", r.Broker.Mean, false)
+	add("limit of the store", r.Store.Mean, false)
+	add("limit of the driver", r.Driver.Mean, false)
 	for _, l := range r.Latency {
 		add(fmt.Sprintf("p50 at %g/s", l.Rate), l.P50, true)
 		add(fmt.Sprintf("p99 at %g/s", l.Rate), l.P99, true)

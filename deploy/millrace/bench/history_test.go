@@ -27,17 +27,18 @@ func TestARunIsComparedWithTheLastOnesLikeIt(t *testing.T) {
 	earlier = append(earlier, reportOf(200, 5, 5)) // another load
 	now := reportOf(100, 143, 10)
 	changes := now.Compare(earlier)
-	require.Len(t, changes, 3)
+	require.Len(t, changes, 4)
 	require.Equal(t, "regression: rate 143 vs 171, -16 % (median of 7)", changes[0].String())
 	require.Equal(t, "change: line / driver 0.5 vs 0.5, +0 % (median of 7)", changes[1].String())
-	require.Equal(t, "change: p99 at 10/s 10 vs 20, -50 % (median of 7)", changes[2].String())
+	require.Equal(t, "regression: limit of the driver 286 vs 342, -16 % (median of 7)", changes[2].String())
+	require.Equal(t, "change: p99 at 10/s 10 vs 20, -50 % (median of 7)", changes[3].String())
 	require.False(t, TooSlow(changes, 17))
 	require.True(t, TooSlow(changes, 15))
 
 	require.Empty(t, now.Compare(nil))
 	require.False(t, TooSlow(nil, 1))
 	slow := reportOf(100, 171, 40)
-	require.Equal(t, "regression: p99 at 10/s 40 vs 20, +100 % (median of 7)", slow.Compare(earlier)[2].String())
+	require.Equal(t, "regression: p99 at 10/s 40 vs 20, +100 % (median of 7)", slow.Compare(earlier)[3].String())
 }
 
 func TestAHistoryIsReadAsItWasWritten(t *testing.T) {

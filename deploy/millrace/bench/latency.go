@@ -76,7 +76,8 @@ func (r *run) latency(ctx context.Context, perSecond float64) error {
 	e.each(func(i int, at time.Time) { times = append(times, at.Sub(schedule(began, perSecond, i))) })
 	out.Quantiles = quantiles(times)
 	r.report.Latency = append(r.report.Latency, out)
-	return nil
+	_, _, err = r.emptied(ctx) // what is measured next is to have the machine to itself
+	return err
 }
 
 // sendOnSchedule sends each document when it is due: one that is slow to be accepted holds

@@ -112,7 +112,7 @@ func (r *run) puts(ctx context.Context, how shape, span time.Duration) (_ float6
 			}
 			objects = append(objects, s.views(d, false)...)
 		}
-		return errors.Join(r.Objects.Put(ctx, objects...)...)
+		return put(ctx, r.Objects, objects)
 	})
 	if err != nil {
 		return 0, err
@@ -122,6 +122,16 @@ func (r *run) puts(ctx context.Context, how shape, span time.Duration) (_ float6
 		r.report.note("the store reported %d objects and lists %d: only the latter count", reported*how.objects, there)
 	}
 	return rate(there, took), err
+}
+
+// put stores objects and returns the first error: the others say the same.
+func put(ctx context.Context, s store.Store, objects []store.Object) error {
+	for _, err := range s.Put(ctx, objects...) {
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // views returns what the line keeps of a document, under keys of the measurement: four

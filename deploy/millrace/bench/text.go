@@ -38,6 +38,9 @@ func (r *Report) Write(w io.Writer) error {
 	t.line("store", r.Host.Store)
 	t.line("machine", fmt.Sprintf("%d cores, load %.1f before and %.1f after, %s", r.Host.Cores, r.Host.LoadBefore, r.Host.LoadAfter, r.Host.Go))
 	t.line("run", fmt.Sprintf("%s, %s, took %s", r.Run, r.Began.Format(time.RFC3339), time.Duration(r.Took*float64(time.Second)).Round(time.Second)))
+	if r.Commit != "" {
+		t.line("commit", r.Commit)
+	}
 	for _, n := range r.Notes {
 		t.line("note", n)
 	}
