@@ -206,6 +206,17 @@ func (r *run) limits(ctx context.Context, after bool) error {
 			return fmt.Errorf("measure the limit of the %s: %w", l.phase, err)
 		}
 		l.into.set(after, rate)
+		if err := r.rest(ctx); err != nil {
+			return err
+		}
 	}
 	return nil
+}
+
+// rest waits until the store has written what the clean-up left it to write, so that it is
+// not part of what is measured next.
+func (r *run) rest(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, restFor)
+	defer cancel()
+	return r.Objects.Ready(ctx)
 }

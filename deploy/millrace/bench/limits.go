@@ -22,8 +22,8 @@ const (
 	objectsPerDocument = 12
 	// tryFor is how long each shape of a load is tried before the best one is measured.
 	tryFor = 2 * time.Second
-	// settleFor bounds the wait for the store to come to rest between two measurements.
-	settleFor = time.Minute
+	// restFor bounds the wait for the store to come to rest between two measurements.
+	restFor = time.Minute
 )
 
 // broker measures durable publishes a second into one stream.
