@@ -16,6 +16,7 @@ import (
 	"github.com/jobspy/millrace/shared/doc"
 	"github.com/jobspy/millrace/shared/ledger"
 	"github.com/jobspy/millrace/shared/slot"
+	"github.com/jobspy/millrace/shared/store"
 )
 
 // ErrStop is the cause with which work in hand is cancelled when a stage stops.
@@ -197,7 +198,10 @@ func (r *Runner) dispatch(ctx, inHand context.Context) {
 			return
 		}
 		doing := inHand
-		if lane != contract.High && r.busy() {
+		switch {
+		case lane == contract.High:
+			doing = store.Urgent(inHand)
+		case r.busy():
 			doing = bus.Gather(inHand)
 		}
 		r.working.Go(func() {

@@ -28,7 +28,7 @@ const (
 
 // WriterSettings tunes a Writer. Zero values mean the defaults.
 type WriterSettings struct {
-	// Flushers is how many batches are written at one time.
+	// Flushers is how many batches are written at one time. One more is kept for urgent objects.
 	Flushers int
 	// BatchObjects and BatchBytes end a batch. One call's objects for one bucket stay
 	// together, so that a single large call may go over.
@@ -86,18 +86,29 @@ type Writer struct {
 	set   WriterSettings
 	count *semaphore.Weighted
 	bytes *semaphore.Weighted
-	wake  chan struct{} // one token: some flusher shall look at the queues
 
 	ctx    context.Context // of the calls of the store below; ends when Close gives up
 	cancel context.CancelCauseFunc
 	work   sync.WaitGroup
 
 	mu     sync.Mutex
+	many   *waiting // what may be gathered
+	urgent *waiting // what goes at once
+	closed bool
+	stats  WriterStats
+}
+
+// waiting is what waits for one kind of flushers. It is guarded by Writer.mu.
+type waiting struct {
+	linger time.Duration
+	wake   chan struct{}         // one token: some flusher shall look at the queues
 	queues map[string][]*portion // by bucket, oldest first
 	order  []string              // buckets with a queue, in their turn
 	busy   int                   // batches being written
-	closed bool
-	stats  WriterStats
+}
+
+func newWaiting(linger time.Duration) *waiting {
+	return &waiting{linger: linger, wake: make(chan struct{}, 1), queues: map[string][]*portion{}}
 }
 
 var _ Store = (*Writer)(nil)
@@ -107,15 +118,15 @@ func NewWriter(s Store, set WriterSettings) *Writer {
 	set = set.withDefaults()
 	w := &Writer{
 		Store: s, set: set,
-		count:  semaphore.NewWeighted(int64(set.BacklogObjects)),
-		bytes:  semaphore.NewWeighted(set.BacklogBytes),
-		wake:   make(chan struct{}, 1),
-		queues: map[string][]*portion{},
+		count: semaphore.NewWeighted(int64(set.BacklogObjects)),
+		bytes: semaphore.NewWeighted(set.BacklogBytes),
+		many:  newWaiting(set.Linger), urgent: newWaiting(-1),
 	}
 	w.ctx, w.cancel = context.WithCancelCause(context.Background())
 	for range set.Flushers {
-		w.work.Go(w.flusher)
+		w.work.Go(func() { w.flusher(w.many) })
 	}
+	w.work.Go(func() { w.flusher(w.urgent) })
 	return w
 }
 
@@ -146,7 +157,8 @@ func (w *Writer) Close(ctx context.Context) error {
 	w.mu.Lock()
 	w.closed = true
 	w.mu.Unlock()
-	w.signal()
+	w.many.signal()
+	w.urgent.signal()
 	done := make(chan struct{})
 	go func() { w.work.Wait(); close(done) }()
 	var err error
@@ -188,20 +200,24 @@ func (w *Writer) admit(ctx context.Context, p *portion) error {
 		return fault.Down(ErrClosed)
 	}
 	p.since = time.Now()
-	if len(w.queues[p.bucket]) == 0 {
-		w.order = append(w.order, p.bucket)
+	q := w.many
+	if IsUrgent(ctx) {
+		q = w.urgent
 	}
-	w.queues[p.bucket] = append(w.queues[p.bucket], p)
+	if len(q.queues[p.bucket]) == 0 {
+		q.order = append(q.order, p.bucket)
+	}
+	q.queues[p.bucket] = append(q.queues[p.bucket], p)
 	w.stats.Backlog += len(p.objects)
-	w.signal()
+	q.signal()
 	return nil
 }
 
 // signal makes one flusher look at the queues. A flusher that leaves work behind passes it
 // on.
-func (w *Writer) signal() {
+func (q *waiting) signal() {
 	select {
-	case w.wake <- struct{}{}:
+	case q.wake <- struct{}{}:
 	default:
 	}
 }

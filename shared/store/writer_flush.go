@@ -56,18 +56,18 @@ func (p *portion) collect(ctx context.Context, errs []error) {
 	}
 }
 
-// flusher writes batches until the writer is closed and nothing is left.
-func (w *Writer) flusher() {
+// flusher writes batches out of q until the writer is closed and nothing is left.
+func (w *Writer) flusher(q *waiting) {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for {
-		batch, wait, more := w.take()
+		batch, wait, more := w.take(q)
 		if !more {
-			w.signal() // the next flusher ends as well
+			q.signal() // the next flusher ends as well
 			return
 		}
 		if len(batch) > 0 {
-			w.write(batch)
+			w.write(q, batch)
 			continue
 		}
 		var due <-chan time.Time
@@ -76,7 +76,7 @@ func (w *Writer) flusher() {
 			due = timer.C
 		}
 		select {
-		case <-w.wake:
+		case <-q.wake:
 		case <-due:
 		}
 	}
@@ -84,32 +84,32 @@ func (w *Writer) flusher() {
 
 // take returns the next batch. Where it is empty the caller asks again after wait, or when
 // it is woken (wait 0: only then). more is false where there will be no more batches.
-func (w *Writer) take() (batch []*portion, wait time.Duration, more bool) {
+func (w *Writer) take(q *waiting) (batch []*portion, wait time.Duration, more bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if len(w.order) == 0 {
+	if len(q.order) == 0 {
 		return nil, 0, !w.closed
 	}
-	for i, bucket := range w.order {
-		queue := w.queues[bucket]
+	for i, bucket := range q.order {
+		queue := q.queues[bucket]
 		n, full := w.fit(queue)
-		left := w.set.Linger - time.Since(queue[0].since)
-		if w.busy > 0 && !full && !w.closed && left > 0 {
+		left := q.linger - time.Since(queue[0].since)
+		if q.busy > 0 && !full && !w.closed && left > 0 {
 			if wait == 0 || left < wait {
 				wait = left
 			}
 			continue
 		}
-		w.order = slices.Delete(w.order, i, i+1)
+		q.order = slices.Delete(q.order, i, i+1)
 		if n < len(queue) {
-			w.order = append(w.order, bucket) // behind the others: each bucket gets its turn
-			w.queues[bucket] = queue[n:]
+			q.order = append(q.order, bucket) // behind the others: each bucket gets its turn
+			q.queues[bucket] = queue[n:]
 		} else {
-			delete(w.queues, bucket)
+			delete(q.queues, bucket)
 		}
-		w.busy++
-		if len(w.order) > 0 {
-			w.signal()
+		q.busy++
+		if len(q.order) > 0 {
+			q.signal()
 		}
 		return queue[:n:n], 0, true
 	}
@@ -134,7 +134,7 @@ func (w *Writer) fit(queue []*portion) (n int, full bool) {
 }
 
 // write stores a batch and gives each portion its result.
-func (w *Writer) write(batch []*portion) {
+func (w *Writer) write(q *waiting, batch []*portion) {
 	var objects []Object
 	live := make([]*portion, 0, len(batch))
 	for _, p := range batch {
@@ -149,16 +149,20 @@ func (w *Writer) write(batch []*portion) {
 	began := time.Now()
 	var errs []error
 	if len(objects) > 0 {
-		errs = w.Store.Put(w.ctx, objects...)
+		ctx := w.ctx
+		if q == w.urgent {
+			ctx = Urgent(ctx)
+		}
+		errs = w.Store.Put(ctx, objects...)
 	}
 	w.mu.Lock()
-	w.busy--
+	q.busy--
 	if len(objects) > 0 {
 		w.stats.Batches++
 		w.stats.Busy += time.Since(began)
 	}
 	w.mu.Unlock()
-	w.signal() // what lingers need not linger any more
+	q.signal() // what lingers need not linger any more
 	if errs == nil {
 		errs = make([]error, len(objects))
 	}

@@ -283,3 +283,21 @@ func TestWriterPassesAFailureToAllOfABatch(t *testing.T) {
 	closeWriter(t, w)
 	require.Equal(t, uint64(2), w.Stats().Errors)
 }
+
+func TestWriterLetsNoUrgentObjectWaitBehindABatch(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		s := newSlow(t, time.Second)
+		w := store.NewWriter(s, store.WriterSettings{Flushers: 1, BatchObjects: 2, Linger: time.Hour})
+		var all sync.WaitGroup
+		for i := range 10 {
+			all.Go(func() { require.Nil(t, w.Put(t.Context(), object("a", fmt.Sprint(i), "x"))) })
+		}
+		synctest.Wait()
+		began := time.Now()
+		require.Nil(t, w.Put(store.Urgent(t.Context()), object("a", "urgent", "x")))
+		require.Equal(t, time.Second, time.Since(began), "its own call and nothing else")
+		all.Wait()
+		closeWriter(t, w)
+	})
+}

@@ -93,7 +93,7 @@ func (d *durable) close() {
 // because the context of a request ends when the server is told to stop, and what is done
 // may as well be acknowledged.
 func (d *durable) settle(ctx context.Context) error {
-	return d.group.join(context.WithoutCancel(ctx))
+	return d.group.join(context.WithoutCancel(ctx), 1)
 }
 
 // settled is settle after a write that went well.

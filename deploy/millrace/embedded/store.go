@@ -190,7 +190,7 @@ func (l *local) ensure(ctx context.Context, bucket string) (bool, error) {
 
 // Ready implements store.Store: it waits until the file system has taken a sync.
 func (l *local) Ready(ctx context.Context) error {
-	if err := l.disk.group.join(ctx); err != nil {
+	if err := l.disk.group.join(ctx, 0); err != nil {
 		return fmt.Errorf("sync the folder of the object store: %w", fault.Down(err))
 	}
 	return nil

@@ -22,14 +22,16 @@ const writeTries = 4
 func (l *local) Put(ctx context.Context, objects ...store.Object) []error {
 	errs := make([]error, len(objects))
 	l.writeAll(ctx, objects, errs)
-	wrote := false
+	wrote := 0
 	for _, err := range errs {
-		wrote = wrote || err == nil
+		if err == nil {
+			wrote++
+		}
 	}
-	if !wrote {
+	if wrote == 0 {
 		return l.name(objects, errs)
 	}
-	if err := l.disk.group.join(ctx); err != nil {
+	if err := l.disk.group.join(ctx, wrote); err != nil {
 		for i := range errs {
 			if errs[i] == nil {
 				errs[i] = fault.Down(fmt.Errorf("sync the folder of the object store: %w", err))

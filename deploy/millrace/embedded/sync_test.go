@@ -93,11 +93,11 @@ func TestGroupSync(t *testing.T) {
 			count := 0
 			g := newGroupSync(0, func() error { count++; <-time.After(10 * time.Millisecond); return nil })
 			var all sync.WaitGroup
-			all.Go(func() { require.NoError(t, g.join(t.Context())) })
+			all.Go(func() { require.NoError(t, g.join(t.Context(), 1)) })
 			synctest.Wait()
 			began := time.Now()
 			for range 50 {
-				all.Go(func() { require.NoError(t, g.join(t.Context())) })
+				all.Go(func() { require.NoError(t, g.join(t.Context(), 1)) })
 			}
 			all.Wait()
 			require.Equal(t, 2, count)
@@ -111,9 +111,9 @@ func TestGroupSync(t *testing.T) {
 			steps := make(chan struct{})
 			g := newGroupSync(0, func() error { <-steps; return nil })
 			var first, second atomic.Bool
-			go func() { _ = g.join(context.Background()); first.Store(true) }()
+			go func() { _ = g.join(context.Background(), 1); first.Store(true) }()
 			synctest.Wait()
-			go func() { _ = g.join(context.Background()); second.Store(true) }()
+			go func() { _ = g.join(context.Background(), 1); second.Store(true) }()
 			synctest.Wait()
 			steps <- struct{}{}
 			synctest.Wait()
@@ -129,21 +129,38 @@ func TestGroupSync(t *testing.T) {
 
 func TestGroupSyncGap(t *testing.T) {
 	t.Parallel()
-	t.Run("the gap holds between syncs that follow one another and not after a pause", func(t *testing.T) {
+	// pair lets one object join, and while its sync runs two more, and returns how long these took.
+	pair := func(t *testing.T, g *groupSync, ctx context.Context) time.Duration {
+		require.NoError(t, g.join(ctx, 1))
+		synctest.Wait()
+		began := time.Now()
+		var all sync.WaitGroup
+		all.Go(func() { require.NoError(t, g.join(ctx, 1)) })
+		synctest.Wait()
+		all.Go(func() { require.NoError(t, g.join(ctx, 1)) })
+		all.Wait()
+		return time.Since(began)
+	}
+	quick := func() error { <-time.After(time.Millisecond); return nil }
+	t.Run("while little is written nothing waits", func(t *testing.T) {
 		t.Parallel()
 		synctest.Test(t, func(t *testing.T) {
-			g := newGroupSync(20*time.Millisecond, func() error { <-time.After(time.Millisecond); return nil })
+			g := newGroupSync(20*time.Millisecond, quick)
+			require.Equal(t, 2*time.Millisecond, pair(t, g, t.Context()))
+			g.close()
+		})
+	})
+	t.Run("while much is written the gap holds, but not for what is urgent", func(t *testing.T) {
+		t.Parallel()
+		synctest.Test(t, func(t *testing.T) {
+			g := newGroupSync(20*time.Millisecond, quick)
+			require.NoError(t, g.join(t.Context(), 100_000))
 			began := time.Now()
-			require.NoError(t, g.join(t.Context()))
-			require.Equal(t, time.Millisecond, time.Since(began))
-			synctest.Wait()
+			require.NoError(t, g.join(t.Context(), 100_000))
+			require.Equal(t, 20*time.Millisecond, time.Since(began))
 			began = time.Now()
-			var all sync.WaitGroup
-			all.Go(func() { require.NoError(t, g.join(t.Context())) })
-			synctest.Wait()
-			all.Go(func() { require.NoError(t, g.join(t.Context())) })
-			all.Wait()
-			require.Equal(t, 21*time.Millisecond, time.Since(began))
+			require.NoError(t, g.join(store.Urgent(t.Context()), 1))
+			require.Equal(t, time.Millisecond, time.Since(began))
 			g.close()
 		})
 	})
@@ -151,9 +168,9 @@ func TestGroupSyncGap(t *testing.T) {
 		t.Parallel()
 		broken := errors.New("disk is gone")
 		g := newGroupSync(0, func() error { return broken })
-		require.ErrorIs(t, g.join(t.Context()), broken)
+		require.ErrorIs(t, g.join(t.Context(), 1), broken)
 		g.close()
-		require.ErrorIs(t, g.join(t.Context()), errStopped)
+		require.ErrorIs(t, g.join(t.Context(), 1), errStopped)
 		g.close()
 	})
 	t.Run("a caller may give up", func(t *testing.T) {
@@ -162,7 +179,7 @@ func TestGroupSyncGap(t *testing.T) {
 		g := newGroupSync(0, func() error { <-release; return nil })
 		ctx, cancel := context.WithCancel(t.Context())
 		cancel()
-		require.ErrorIs(t, g.join(ctx), context.Canceled)
+		require.ErrorIs(t, g.join(ctx, 1), context.Canceled)
 		close(release)
 		g.close()
 	})
