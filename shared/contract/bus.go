@@ -145,6 +145,15 @@ const (
 	HeaderReplayOf       = "Llm-Replay-Of"
 	HeaderReplayCount    = "Llm-Replay-Count"
 	HeaderProducerFileID = "Llm-Producer-File-Id" // the file_id a producer sent where it could not be used
+
+	HeaderRefillOf = "Llm-Refill-Of" // bucket/key of the raw object that is sent through the line again
+	HeaderRestored = "Llm-Restored"  // what a terminal record was made from again: RestoredArchive or RestoredObjects
+)
+
+// The values of HeaderRestored.
+const (
+	RestoredArchive = "archive" // the record as an archive holds it; it is in that archive already
+	RestoredObjects = "objects" // a record of what the buckets hold; its timeline is lost
 )
 
 // TimerJoin is the HeaderTimer value of a join deadline.
@@ -156,6 +165,6 @@ func Headers() []string {
 	return []string{
 		HeaderFileID, HeaderTask, HeaderProvider, HeaderLane, HeaderAttempt, HeaderStage, HeaderSchema, HeaderName,
 		HeaderObject, HeaderSHA256, HeaderTimeline, HeaderSource, HeaderTimer, HeaderFailures, HeaderTrace,
-		HeaderReplayOf, HeaderReplayCount, HeaderProducerFileID,
+		HeaderReplayOf, HeaderReplayCount, HeaderProducerFileID, HeaderRefillOf,
 	}
 }

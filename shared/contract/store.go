@@ -58,6 +58,10 @@ const (
 	MetaLane      = "lane"
 	MetaCreatedAt = "created-at"
 	MetaSHA256    = "sha256"
+
+	// Only where they are needed to come to the same end again.
+	MetaReason         = "reason"           // why ingest refused the document
+	MetaProducerFileID = "producer-file-id" // what the producer sent, where it is an id but could not be used
 )
 
 // ClassBucket returns the bucket of class c and the prefix of its keys in it.

@@ -19,6 +19,8 @@ var (
 	providerPattern = regexp.MustCompile(`^[a-z0-9_-]{1,32}$`)
 	fileNamePattern = regexp.MustCompile(`^(\d{8}_\d{6})_(intent_analysis|job_extraction|data_enrichment|quality_validation)_([a-z0-9-]{1,32})_(.+)\.json$`)
 
+	sumPattern = regexp.MustCompile(`^[0-9a-f]{64}$`)
+
 	// space is the namespace of the ids made here.
 	space = uuid.NewSHA1(uuid.NameSpaceDNS, []byte("millrace.jobspy.github.com"))
 )

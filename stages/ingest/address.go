@@ -23,6 +23,9 @@ func (h *Handler) address(in *doc.Document, r *reading) error {
 	m := &r.meta
 	tokens := strings.Split(strings.TrimPrefix(in.Origin.Subject, contract.RootRaw+"."), ".")
 	nameTask, nameProvider, nameSession, _ := doc.ParseFileName(in.Header[contract.HeaderName])
+	if r.refill != nil {
+		nameSession = r.refill.Session()
+	}
 	if m.SessionID == "" {
 		m.SessionID = nameSession
 	}
@@ -32,6 +35,9 @@ func (h *Handler) address(in *doc.Document, r *reading) error {
 		m.UserTier = "free"
 	}
 	in.Lane = lane(contract.Lane(token(tokens, 2)), m)
+	if o := r.refill; o != nil {
+		m.TaskType, m.Provider, in.Lane = o.Task, o.Provider, o.Lane
+	}
 	m.Priority = in.Lane
 
 	var err error

@@ -9,7 +9,6 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
-	"time"
 
 	"github.com/jobspy/millrace/shared/bus"
 	"github.com/jobspy/millrace/shared/contract"
@@ -64,10 +63,13 @@ func (h *Handler) Handle(ctx context.Context, in *doc.Document) ([]stage.Output,
 	if err := h.genuine(ctx, in, &found); err != nil {
 		return nil, err
 	}
+	if err := h.refilled(ctx, in, &found, sha); err != nil {
+		return nil, err
+	}
 	wrong := h.identify(in, &found, sha)
 	wrong = errors.Join(wrong, h.address(in, &found))
 	// The first thing that is wrong names the reason; later ones would only follow from it.
-	for _, check := range []error{found.err, h.verify(in, &found, sha)} {
+	for _, check := range []error{found.err, h.verify(in, &found, sha), found.refused(in)} {
 		if wrong == nil {
 			wrong = check
 		}
@@ -75,7 +77,7 @@ func (h *Handler) Handle(ctx context.Context, in *doc.Document) ([]stage.Output,
 	in.Metadata = found.meta
 	in.Metadata.Checksum, in.Metadata.FileSize = "sha256:"+sha, int64(len(body))
 
-	opening, entry, err := h.open(ctx, in, sha)
+	opening, entry, err := h.open(ctx, in, &found, sha)
 	if err != nil {
 		return nil, err
 	}
@@ -92,7 +94,7 @@ func (h *Handler) Handle(ctx context.Context, in *doc.Document) ([]stage.Output,
 			in.Metadata.Checksum = "sha256:" + entry.SHA256
 		}
 	}
-	if err := h.keep(ctx, in, body, sha); err != nil {
+	if err := h.keep(ctx, in, rawBody{body: body, sha: sha, reason: fault.Of(wrong).Reason, refill: found.refill != nil}); err != nil {
 		return nil, err
 	}
 	if wrong != nil {
@@ -175,12 +177,18 @@ func (h *Handler) identify(in *doc.Document, r *reading, sha string) error {
 	if m.CreatedAt.IsZero() {
 		m.CreatedAt = in.Origin.Time.UTC()
 	}
+	if r.refill != nil {
+		m.CreatedAt, m.ProducerFileID = r.refill.CreatedAt, r.refill.ProducerFileID
+	}
 	m.FileID = inBody
 	if header != "" {
 		m.FileID = header
 	}
 	generated := func(original, format string, args ...any) error {
 		m.FileID, m.ProducerFileID = doc.NewID(in.Origin, sha), original
+		if r.refill != nil {
+			m.FileID = r.refill.FileID
+		}
 		return fault.New(contract.ReasonMalformed, fmt.Sprintf(format, args...))
 	}
 	switch {
@@ -191,7 +199,7 @@ func (h *Handler) identify(in *doc.Document, r *reading, sha string) error {
 		return generated(r.badID, "metadata.file_id is %s, must be a string", r.badID)
 	case !doc.ValidID(m.FileID):
 		return generated(m.FileID, "file_id %.80q is not of the form [A-Za-z0-9_-]{1,64}", m.FileID)
-	case header != "" && inBody != "" && header != inBody && in.Replay == 0:
+	case header != "" && inBody != "" && header != inBody && in.Replay == 0 && !r.stood(inBody):
 		return generated(inBody, "header %s is %q but metadata.file_id is %.80q", contract.HeaderFileID, header, inBody)
 	}
 	if inBody != "" && inBody != m.FileID {
@@ -225,9 +233,12 @@ func (h *Handler) answer(ctx context.Context, in *doc.Document, e ledger.Entry) 
 }
 
 // open enters the document into the ledger and decides its base name.
-func (h *Handler) open(ctx context.Context, in *doc.Document, sha string) (ledger.Opening, ledger.Entry, error) {
+func (h *Handler) open(ctx context.Context, in *doc.Document, r *reading, sha string) (ledger.Opening, ledger.Entry, error) {
 	m := &in.Metadata
 	in.Name = doc.FileName(m.CreatedAt, m.TaskType, m.Provider, m.SessionID, m.FileID)
+	if r.refill != nil {
+		in.Name = r.refill.Name
+	}
 	return h.ledger.Open(ctx, m.FileID, ledger.Entry{
 		SHA256: sha, Name: in.Name, Task: m.TaskType, Provider: m.Provider, CreatedAt: m.CreatedAt, Replay: in.Replay,
 		Owner: ledger.Owner{Stream: in.Origin.Stream, Seq: in.Origin.Seq, Time: in.Origin.Time.UTC()},
@@ -241,17 +252,25 @@ func (h *Handler) rename(in *doc.Document, sha string) {
 	in.Name = doc.FileName(m.CreatedAt, m.TaskType, m.Provider, m.SessionID, m.FileID)
 }
 
+// rawBody is what is stored of a message, whatever is wrong with it.
+type rawBody struct {
+	body   []byte
+	sha    string
+	reason contract.Reason // why the document is refused; empty where it is not
+	refill bool            // it is stored already, in at least one view
+}
+
 // keep stores the raw bytes: one view at once, create-only, which reserves the name, and the
 // others before the message is settled. A name that another document holds is not ours.
-func (h *Handler) keep(ctx context.Context, in *doc.Document, body []byte, sha string) error {
+func (h *Handler) keep(ctx context.Context, in *doc.Document, raw rawBody) error {
 	base := in.Name
 	for _, name := range []string{base, doc.SecondName(base, in.Metadata.FileID)} {
 		in.Name = name
-		objects := in.Views(contract.ClassRaw, h.views, body)
-		meta := rawMeta(in, sha)
+		objects := in.Views(contract.ClassRaw, h.views, raw.body)
+		meta := rawMeta(in, raw)
 		for i := range objects {
 			objects[i].Meta = meta
-			objects[i].CreateOnly = in.Replay > 0 // a replay keeps the first raw bytes
+			objects[i].CreateOnly = in.Replay > 0 || raw.refill // both keep the first raw objects
 		}
 		objects[0].CreateOnly = true
 		ours, err := h.reserve(ctx, objects[0], in.Metadata.FileID)
@@ -290,11 +309,10 @@ func (h *Handler) reserve(ctx context.Context, o store.Object, fileID string) (o
 }
 
 // rawMeta is the object metadata from which a raw object can be sent through the line again.
-func rawMeta(in *doc.Document, sha string) map[string]string {
+func rawMeta(in *doc.Document, raw rawBody) map[string]string {
 	m := &in.Metadata
-	return map[string]string{
-		contract.MetaFileID: m.FileID, contract.MetaName: in.Name,
-		contract.MetaTask: m.TaskType, contract.MetaProvider: m.Provider, contract.MetaLane: string(in.Lane),
-		contract.MetaCreatedAt: m.CreatedAt.UTC().Format(time.RFC3339Nano), contract.MetaSHA256: sha,
-	}
+	return doc.Original{
+		FileID: m.FileID, Name: in.Name, Task: m.TaskType, Provider: m.Provider, Lane: in.Lane,
+		CreatedAt: m.CreatedAt, SHA256: raw.sha, Reason: raw.reason, ProducerFileID: m.ProducerFileID,
+	}.Meta()
 }

@@ -28,6 +28,8 @@ type reading struct {
 	checksum string      // what the producer says of sent
 	size     string      // likewise, a JSON number
 	sent     codec.Value // the bytes of content as they stand in the message
+
+	refill *doc.Original // what was decided when the document came first; nil where it comes now
 }
 
 // members are the members of a JSON object as they stand.
