@@ -152,14 +152,10 @@ func (l *Ledger) write(ctx context.Context, fileID string, e Entry, rev uint64) 
 	if err != nil {
 		return false, fmt.Errorf("write ledger entry %s: %w", fileID, err)
 	}
-	var ttl time.Duration
-	if e.State == Done {
-		ttl = l.ttl
-	}
 	if rev > 0 {
-		rev, err = l.kv.Update(ctx, fileID, value, rev, ttl)
+		rev, err = l.kv.Update(ctx, fileID, value, rev, l.lifetime(&e))
 	} else {
-		rev, err = l.kv.Create(ctx, fileID, value, ttl)
+		rev, err = l.kv.Create(ctx, fileID, value, l.lifetime(&e))
 	}
 	if err != nil {
 		l.recent.drop(fileID)
@@ -172,6 +168,14 @@ func (l *Ledger) write(ctx context.Context, fileID string, e Entry, rev uint64) 
 		l.recent.put(fileID, e, rev)
 	}
 	return false, nil
+}
+
+// lifetime is how long an entry stays from now on; 0 means until it has ended.
+func (l *Ledger) lifetime(e *Entry) time.Duration {
+	if e.State == Done {
+		return l.ttl
+	}
+	return 0
 }
 
 // Open enters a document and says what its message is. e holds its identity; the entry
