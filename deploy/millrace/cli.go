@@ -67,6 +67,7 @@ type cli struct {
 	Watch       watchCmd       `cmd:"" help:"Publish each new *.json of a folder and follow it to its end."`
 	Status      statusCmd      `cmd:"" help:"Show the queues, or where one document is."`
 	Dlq         dlqCmd         `cmd:"" help:"Look at the dead letters, send them through again, remove them."`
+	Replay      replayCmd      `cmd:"" help:"Refill the line from the bucket of raw documents."`
 	Doctor      doctorCmd      `cmd:"" help:"Prove the settings that keep data."`
 	Bench       benchCmd       `cmd:"" help:"Measure the line's rate and latency beside the limits."`
 	Healthcheck healthcheckCmd `cmd:"" help:"Ask a process whether it is ready; for containers."`

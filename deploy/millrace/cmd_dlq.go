@@ -276,20 +276,20 @@ func printCounts(w io.Writer, letters []operate.Letter) error {
 	return t.flush()
 }
 
-// confirm asks whether to go on. Where nobody can be asked, only one letter may be dealt
-// with without --yes.
-func (g *globals) confirm(verb string, n int, yes bool) error {
+// confirm asks whether to do something with n things. Where nobody can be asked, only one may
+// be dealt with without --yes.
+func (g *globals) confirm(what string, n int, yes bool) error {
 	if yes {
 		return nil
 	}
 	in, ok := g.stdin.(*os.File)
 	if !ok || !term.IsTerminal(int(in.Fd())) {
-		if n == 1 {
+		if n <= 1 {
 			return nil
 		}
-		return usagef("nobody is there to confirm: add --yes to %s %d dead letters", verb, n)
+		return usagef("nobody is there to confirm: add --yes to %s", what)
 	}
-	sayf(g.stderr, "%s %d dead letters? [y/N] ", verb, n)
+	sayf(g.stderr, "%s? [y/N] ", what)
 	var answer string
 	_, _ = fmt.Fscanln(in, &answer) // no answer is a no
 	if a := strings.ToLower(answer); a != "y" && a != "yes" {

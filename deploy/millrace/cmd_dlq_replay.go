@@ -60,7 +60,7 @@ func (c *dlqReplayCmd) Run(ctx context.Context, g *globals) error {
 	if c.DryRun {
 		return c.dry(g, letters)
 	}
-	if err := g.confirm("replay", len(letters), c.Yes); err != nil {
+	if err := g.confirm(fmt.Sprintf("replay %d dead letters", len(letters)), len(letters), c.Yes); err != nil {
 		return err
 	}
 	done, failed := 0, 0
@@ -209,7 +209,7 @@ func (c *dlqRmCmd) Run(ctx context.Context, g *globals) error {
 		sayf(g.stderr, "dry run: %d would be deleted\n", len(letters))
 		return nil
 	}
-	if err := g.confirm("delete", len(letters), c.Yes); err != nil {
+	if err := g.confirm(fmt.Sprintf("delete %d dead letters", len(letters)), len(letters), c.Yes); err != nil {
 		return err
 	}
 	n, err := q.Remove(ctx, letters)

@@ -125,12 +125,15 @@ func (g *globals) store(ctx context.Context) (*store.S3, error) {
 }
 
 // ledger opens the ledger for reading, and for the marks of replays.
-func (g *globals) ledger(ctx context.Context) (*ledger.Ledger, error) {
+func (g *globals) ledger(ctx context.Context) (*ledger.Ledger, error) { return g.ledgerFor(ctx, 0) }
+
+// ledgerFor opens the ledger for writing too: what has ended leaves after ttl.
+func (g *globals) ledgerFor(ctx context.Context, ttl time.Duration) (*ledger.Ledger, error) {
 	b, err := g.bus(ctx)
 	if err != nil {
 		return nil, err
 	}
-	l, err := ledger.OpenLedger(ctx, b, 0, time.Now)
+	l, err := ledger.OpenLedger(ctx, b, ttl, time.Now)
 	if errors.Is(err, bus.ErrNoStream) {
 		return nil, fmt.Errorf("%w (run millrace provision first)", err)
 	}

@@ -58,9 +58,12 @@ func extras() []setting {
 	}
 }
 
-// readBy holds the settings that fewer programs read than the struct they are in.
+// readBy holds the settings that fewer or more programs read than the struct they are in.
 func readBy() map[string]string {
-	return map[string]string{"HTTP_ADDR": eachStage, "LOG_LEVEL": eachStage}
+	return map[string]string{
+		"HTTP_ADDR": eachStage, "LOG_LEVEL": eachStage,
+		"STORE_VIEWS": eachStage + ", replay", "LEDGER_TTL": eachStage + ", replay",
+	}
 }
 
 // source is a struct that is filled from the environment.

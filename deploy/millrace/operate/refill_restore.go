@@ -1,0 +1,190 @@
+package operate
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/jobspy/millrace/shared/bus"
+	"github.com/jobspy/millrace/shared/codec"
+	"github.com/jobspy/millrace/shared/contract"
+	"github.com/jobspy/millrace/shared/doc"
+	"github.com/jobspy/millrace/shared/ledger"
+	"github.com/jobspy/millrace/shared/store"
+)
+
+// completion is what is known of a document that has completed.
+type completion struct {
+	stored *bus.Stored // its record, where the broker has it
+	record []byte      // else its record as an archive holds it
+	result *store.Ref  // else its result, from which a record can be made
+}
+
+// completed finds out whether a document has completed. It returns nil where it has not, and
+// an error where what has completed under its file_id are other bytes.
+func (r *refilling) completed(ctx context.Context, o *doc.Original) (*completion, error) {
+	stored, err := r.record(ctx, o)
+	if err != nil || stored != nil {
+		return &completion{stored: stored}, err
+	}
+	if r.Archive != nil {
+		record, found, err := r.Archive.Completed(ctx, o.FileID)
+		if err == nil && found {
+			_, err = readRecord(record, o)
+		}
+		if err != nil || found {
+			return &completion{record: record}, err
+		}
+	}
+	ref := doc.ResultRef(o.CreatedAt, o.FileID)
+	_, err = r.Store.Stat(ctx, ref)
+	if errors.Is(err, store.ErrNotFound) {
+		return nil, nil
+	}
+	return &completion{result: &ref}, err
+}
+
+// record returns the terminal record of a document that lies in the broker, nil where none
+// does.
+func (r *refilling) record(ctx context.Context, o *doc.Original) (*bus.Stored, error) {
+	records, err := r.records.get(func() (*index, error) { return indexStream(ctx, r.Bus, contract.StreamCompleted) })
+	if err != nil {
+		return nil, err
+	}
+	var other error
+	for _, seq := range records.find(o.FileID) {
+		m, err := r.Bus.Get(ctx, contract.StreamCompleted, seq)
+		switch {
+		case errors.Is(err, bus.ErrNotFound):
+			continue // it has left since
+		case err != nil:
+			return nil, err
+		case m.Header[contract.HeaderFileID] != o.FileID:
+			continue
+		}
+		if _, err := readRecord(m.Body, o); err == nil {
+			return m, nil
+		} else if other == nil {
+			other = fmt.Errorf("message %d of %s: %w", seq, m.Stream, err)
+		}
+	}
+	return nil, other
+}
+
+// readRecord reads a terminal record and makes sure that it is that of o.
+func readRecord(body []byte, o *doc.Original) (*doc.Record, error) {
+	var rec doc.Record
+	if err := codec.Unmarshal(body, &rec); err != nil {
+		return nil, fmt.Errorf("read the terminal record of %s: %w", o.FileID, err)
+	}
+	return &rec, sameDocument(&rec.Metadata, o)
+}
+
+// sameDocument says what differs where m is not the metadata of o.
+func sameDocument(m *doc.Metadata, o *doc.Original) error {
+	if m.FileID != o.FileID || m.Checksum != "sha256:"+o.SHA256 {
+		return fmt.Errorf("what completed as file_id %s are other bytes, of file_id %.80q and %.80q", o.FileID, m.FileID, m.Checksum)
+	}
+	return nil
+}
+
+// restore publishes the terminal record of a completed document where the broker has none,
+// and then enters it into the ledger where that does not know it.
+func (r *refilling) restore(ctx context.Context, o *doc.Original, c *completion, out *Refilled) error {
+	m := c.stored
+	if m == nil {
+		message, err := r.recordMessage(ctx, o, c)
+		if err != nil {
+			return err
+		}
+		out.Record = true
+		if r.DryRun {
+			return nil
+		}
+		receipt, err := publish(ctx, r.Bus, message)
+		if err != nil {
+			return err
+		}
+		if m, err = r.Bus.Get(ctx, receipt.Stream, receipt.Seq); err != nil {
+			return err
+		}
+	}
+	if r.DryRun {
+		return nil
+	}
+	replay := doc.FromMessage(m).Replay
+	var err error
+	out.Ledger, err = r.Ledger.Restore(ctx, o.FileID, ledger.Entry{
+		SHA256: o.SHA256, Name: o.Name, Task: o.Task, Provider: o.Provider, CreatedAt: o.CreatedAt,
+		Replay: replay, State: ledger.Done, Stage: contract.Archive, At: m.Time.UTC(),
+		Holder: ledger.Holder{WorkID: o.FileID, Replay: replay, Kind: ledger.Completed},
+	})
+	return err
+}
+
+// recordMessage makes the message of a terminal record that the broker has lost. Its id is
+// that of the archive stage, so that one that comes after all is dropped as a duplicate.
+func (r *refilling) recordMessage(ctx context.Context, o *doc.Original, c *completion) (bus.Message, error) {
+	how, body := contract.RestoredArchive, c.record
+	var rec *doc.Record
+	var err error
+	if c.result != nil {
+		how = contract.RestoredObjects
+		if rec, err = r.rebuild(ctx, o, *c.result); err == nil {
+			body, err = codec.Marshal(rec)
+		}
+	} else {
+		rec, err = readRecord(body, o)
+	}
+	if err != nil {
+		return bus.Message{}, err
+	}
+	d := doc.Document{Envelope: doc.Envelope{Metadata: rec.Metadata}, Lane: o.Lane, Name: o.Name, Timeline: rec.Timeline}
+	h := d.Headers(contract.Archive)
+	h[contract.HeaderRestored] = how
+	return bus.Message{
+		Subject: contract.CompletedSubject(rec.Metadata.TaskType, rec.Metadata.Provider),
+		ID:      fmt.Sprintf("%s:%s:0:r0", o.FileID, contract.Archive), Header: h, Body: body,
+	}, nil
+}
+
+// rebuild makes a terminal record of what the buckets hold of a document. Nothing is made up:
+// what only the lost record said, its timeline first of all, is left out.
+func (r *refilling) rebuild(ctx context.Context, o *doc.Original, ref store.Ref) (*doc.Record, error) {
+	object, err := r.Store.Get(ctx, ref)
+	if err != nil {
+		return nil, err
+	}
+	var result struct {
+		Metadata doc.Metadata       `json:"metadata"`
+		Outcome  contract.Outcome   `json:"outcome"`
+		Sources  []doc.SourceReport `json:"sources"`
+	}
+	if err := codec.Unmarshal(object.Body, &result); err != nil {
+		return nil, fmt.Errorf("read the result %s: %w", ref, err)
+	}
+	if err := sameDocument(&result.Metadata, o); err != nil {
+		return nil, err
+	}
+	rec := &doc.Record{
+		Metadata: result.Metadata, Outcome: result.Outcome, Result: &ref,
+		Objects: []store.Ref{}, Sources: result.Sources, Timeline: []doc.Step{},
+	}
+	rec.Metadata.ProcessingStatus = contract.StatusCompleted
+	if rec.Sources == nil {
+		rec.Sources = []doc.SourceReport{}
+	}
+	for _, c := range contract.Classes() {
+		for _, v := range doc.Views(c, contract.Views(), o.CreatedAt, rec.Metadata.Provider, rec.Metadata.TaskType, o.Name) {
+			_, err := r.Store.Stat(ctx, v)
+			if err != nil && !errors.Is(err, store.ErrNotFound) {
+				return nil, err
+			}
+			if err == nil {
+				rec.Objects = append(rec.Objects, v)
+			}
+		}
+	}
+	rec.Objects = append(rec.Objects, ref)
+	return rec, nil
+}
