@@ -33,6 +33,7 @@ type rig struct {
 	store   store.Store
 	ledger  *ledger.Ledger
 	seq     uint64
+	at      time.Time // when the broker stores the messages
 }
 
 func setup(t *testing.T) *rig {
@@ -49,14 +50,14 @@ func setup(t *testing.T) *rig {
 		Ledger: l, Bus: b, Store: s, Views: contract.Views(), Clock: time.Now, Log: zerolog.Nop(),
 	})
 	require.NoError(t, err)
-	return &rig{t: t, handler: h, bus: b, store: s, ledger: l}
+	return &rig{t: t, handler: h, bus: b, store: s, ledger: l, at: stored}
 }
 
 // message returns the next raw message on a subject below llm.raw.
 func (r *rig) message(subject, body string, h bus.Header) *doc.Document {
 	r.seq++
 	return doc.FromMessage(&bus.Stored{
-		Stream: contract.StreamRaw, Seq: r.seq, Time: stored, Subject: contract.RootRaw + "." + subject, Header: h, Body: []byte(body),
+		Stream: contract.StreamRaw, Seq: r.seq, Time: r.at, Subject: contract.RootRaw + "." + subject, Header: h, Body: []byte(body),
 	})
 }
 
