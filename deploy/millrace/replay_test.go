@@ -75,7 +75,7 @@ func (r *running) end(signal syscall.Signal) {
 
 func (r *running) do(want int, stdin string, args ...string) (stdout, stderr string) {
 	r.t.Helper()
-	code, stdout, stderr := call(r.t.Context(), []string{"MAX_ATTEMPTS=2"}, stdin, append(args, "--data", r.dir)...)
+	code, stdout, stderr := call(r.t.Context(), nil, stdin, append(args, "--data", r.dir)...)
 	require.Equal(r.t, want, code, stderr)
 	return stdout, stderr
 }
