@@ -2,6 +2,7 @@ package ingest_test
 
 import (
 	"maps"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -145,9 +146,7 @@ func TestARefillThatIsNoneIsTreatedAsAnyMessage(t *testing.T) {
 	r := setup(t)
 	_, err := r.handle(r.message("job_extraction.openai", jobs, bus.Header{contract.HeaderFileID: "f1"}))
 	require.NoError(t, err)
-	var o *store.Object
-	for _, o = range r.rawObjects() {
-	}
+	o := slices.Collect(maps.Values(r.rawObjects()))[0]
 	put := func(key, id string) string {
 		ref := store.Ref{Bucket: contract.BucketRaw, Key: key}
 		meta := maps.Clone(o.Meta)

@@ -22,6 +22,8 @@ import (
 const (
 	// refillParallel is how many documents are looked at at one time.
 	refillParallel = 16
+	// refillStats is how many objects of one of them are looked up at one time.
+	refillStats = 4
 	// refillBytes bounds the bodies that are in memory at one time.
 	refillBytes = 64 << 20
 	// refillPause is the pause before a document is offered again that a full queue refused.
@@ -138,11 +140,12 @@ type refilling struct {
 func (r *refilling) one(ctx context.Context, k Kept) (Refilled, error) {
 	out := Refilled{Object: k.Raw().String()}
 	o, err := k.Original(ctx)
+	unreadable := errors.Is(err, ErrDamaged)
+	if (err == nil || unreadable) && !r.selection.names(&o) || err == nil && !r.selection.day(doc.Date(o.CreatedAt)) {
+		return out, nil
+	}
+	out.FileID = o.FileID
 	if err == nil {
-		if !r.selection.matches(&o) {
-			return out, nil
-		}
-		out.FileID = o.FileID
 		out.Fate, err = r.decide(ctx, k, &o, &out)
 	}
 	switch {
@@ -154,6 +157,8 @@ func (r *refilling) one(ctx context.Context, k Kept) (Refilled, error) {
 	return out, err
 }
 
+// decide asks the ledger first, then whether the document has completed, then whether it is
+// dead; only what none of them knows is sent.
 func (r *refilling) decide(ctx context.Context, k Kept, o *doc.Original, out *Refilled) (Fate, error) {
 	e, err := r.Ledger.Read(ctx, o.FileID)
 	known := err == nil
@@ -166,16 +171,21 @@ func (r *refilling) decide(ctx context.Context, k Kept, o *doc.Original, out *Re
 		return RefillKnown, nil
 	}
 	c, err := r.completed(ctx, o)
-	if err != nil {
+	if err == nil && c != nil && c.result != nil && !known {
+		// A result alone does not tell: what died behind the stage that wrote it has one too.
+		var queued bool
+		if queued, err = r.queued(ctx, o); queued {
+			c = nil
+		}
+	}
+	switch {
+	case err != nil:
 		return "", err
-	}
-	if c != nil {
+	case c != nil:
 		return RefillCompleted, r.restore(ctx, o, c, out)
-	}
-	if known {
+	case known:
 		return RefillKnown, nil
-	}
-	if !r.Dead {
+	case !r.Dead:
 		if dead, err := r.dead(ctx, o); err != nil || dead {
 			return RefillDead, err
 		}
@@ -185,12 +195,18 @@ func (r *refilling) decide(ctx context.Context, k Kept, o *doc.Original, out *Re
 
 // dead reports whether a document has a dead letter, in the queue or in the bucket.
 func (r *refilling) dead(ctx context.Context, o *doc.Original) (bool, error) {
-	letters, err := r.letters.get(func() (*index, error) { return indexStream(ctx, r.Bus, contract.StreamDLQ) })
-	if err != nil || len(letters.find(o.FileID)) > 0 {
-		return err == nil, err
+	queued, err := r.queued(ctx, o)
+	if err != nil || queued {
+		return queued, err
 	}
 	buried, err := r.buried.get(func() (*index, error) { return indexLetters(ctx, r.Store) })
 	return err == nil && len(buried.find(o.Name)) > 0, err
+}
+
+// queued reports whether a document has a dead letter in the queue.
+func (r *refilling) queued(ctx context.Context, o *doc.Original) (bool, error) {
+	letters, err := r.letters.get(func() (*index, error) { return indexStream(ctx, r.Bus, contract.StreamDLQ) })
+	return err == nil && len(letters.find(o.FileID)) > 0, err
 }
 
 // send publishes a document to ingest as a refill. It waits while the queue is full.

@@ -81,11 +81,11 @@ type lazy[T any] struct {
 	value T
 }
 
-func (l *lazy[T]) get(make func() (T, error)) (T, error) {
+func (l *lazy[T]) get(build func() (T, error)) (T, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if !l.made {
-		v, err := make()
+		v, err := build()
 		if err != nil {
 			return v, err
 		}

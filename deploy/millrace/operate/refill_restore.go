@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 
+	"golang.org/x/sync/errgroup"
+
 	"github.com/jobspy/millrace/shared/bus"
 	"github.com/jobspy/millrace/shared/codec"
 	"github.com/jobspy/millrace/shared/contract"
@@ -62,11 +64,11 @@ func (r *refilling) record(ctx context.Context, o *doc.Original) (*bus.Stored, e
 		case m.Header[contract.HeaderFileID] != o.FileID:
 			continue
 		}
-		if _, err := readRecord(m.Body, o); err == nil {
+		_, err = readRecord(m.Body, o)
+		if err == nil {
 			return m, nil
-		} else if other == nil {
-			other = fmt.Errorf("message %d of %s: %w", seq, m.Stream, err)
 		}
+		other = fmt.Errorf("message %d of %s: %w", seq, m.Stream, err)
 	}
 	return nil, other
 }
@@ -93,18 +95,23 @@ func sameDocument(m *doc.Metadata, o *doc.Original) error {
 func (r *refilling) restore(ctx context.Context, o *doc.Original, c *completion, out *Refilled) error {
 	m := c.stored
 	if m == nil {
-		message, err := r.recordMessage(ctx, o, c)
+		rec, how, err := r.read(ctx, o, c)
 		if err != nil {
 			return err
 		}
-		out.Record = true
-		if r.DryRun {
+		if out.Record = true; r.DryRun {
 			return nil
 		}
+		message, err := r.recordMessage(ctx, o, rec, c.record)
+		if err != nil {
+			return err
+		}
+		message.Header[contract.HeaderRestored] = how
 		receipt, err := publish(ctx, r.Bus, message)
 		if err != nil {
 			return err
 		}
+		out.Record = !receipt.Duplicate
 		if m, err = r.Bus.Get(ctx, receipt.Stream, receipt.Seq); err != nil {
 			return err
 		}
@@ -122,38 +129,17 @@ func (r *refilling) restore(ctx context.Context, o *doc.Original, c *completion,
 	return err
 }
 
-// recordMessage makes the message of a terminal record that the broker has lost. Its id is
-// that of the archive stage, so that one that comes after all is dropped as a duplicate.
-func (r *refilling) recordMessage(ctx context.Context, o *doc.Original, c *completion) (bus.Message, error) {
-	how, body := contract.RestoredArchive, c.record
-	var rec *doc.Record
-	var err error
-	if c.result != nil {
-		how = contract.RestoredObjects
-		if rec, err = r.rebuild(ctx, o, *c.result); err == nil {
-			body, err = codec.Marshal(rec)
-		}
-	} else {
-		rec, err = readRecord(body, o)
+// read returns the terminal record of a document as an archive holds it, else what its
+// result says for one. Nothing is made up: what only the lost record said, its timeline first
+// of all, is left out.
+func (r *refilling) read(ctx context.Context, o *doc.Original, c *completion) (*doc.Record, string, error) {
+	if c.result == nil {
+		rec, err := readRecord(c.record, o)
+		return rec, contract.RestoredArchive, err
 	}
+	object, err := r.Store.Get(ctx, *c.result)
 	if err != nil {
-		return bus.Message{}, err
-	}
-	d := doc.Document{Envelope: doc.Envelope{Metadata: rec.Metadata}, Lane: o.Lane, Name: o.Name, Timeline: rec.Timeline}
-	h := d.Headers(contract.Archive)
-	h[contract.HeaderRestored] = how
-	return bus.Message{
-		Subject: contract.CompletedSubject(rec.Metadata.TaskType, rec.Metadata.Provider),
-		ID:      fmt.Sprintf("%s:%s:0:r0", o.FileID, contract.Archive), Header: h, Body: body,
-	}, nil
-}
-
-// rebuild makes a terminal record of what the buckets hold of a document. Nothing is made up:
-// what only the lost record said, its timeline first of all, is left out.
-func (r *refilling) rebuild(ctx context.Context, o *doc.Original, ref store.Ref) (*doc.Record, error) {
-	object, err := r.Store.Get(ctx, ref)
-	if err != nil {
-		return nil, err
+		return nil, "", err
 	}
 	var result struct {
 		Metadata doc.Metadata       `json:"metadata"`
@@ -161,30 +147,70 @@ func (r *refilling) rebuild(ctx context.Context, o *doc.Original, ref store.Ref)
 		Sources  []doc.SourceReport `json:"sources"`
 	}
 	if err := codec.Unmarshal(object.Body, &result); err != nil {
-		return nil, fmt.Errorf("read the result %s: %w", ref, err)
+		return nil, "", fmt.Errorf("read the result %s: %w", c.result, err)
 	}
 	if err := sameDocument(&result.Metadata, o); err != nil {
-		return nil, err
+		return nil, "", err
 	}
 	rec := &doc.Record{
-		Metadata: result.Metadata, Outcome: result.Outcome, Result: &ref,
-		Objects: []store.Ref{}, Sources: result.Sources, Timeline: []doc.Step{},
+		Metadata: result.Metadata, Outcome: result.Outcome, Result: c.result, Sources: result.Sources, Timeline: []doc.Step{},
 	}
 	rec.Metadata.ProcessingStatus = contract.StatusCompleted
 	if rec.Sources == nil {
 		rec.Sources = []doc.SourceReport{}
 	}
-	for _, c := range contract.Classes() {
-		for _, v := range doc.Views(c, contract.Views(), o.CreatedAt, rec.Metadata.Provider, rec.Metadata.TaskType, o.Name) {
-			_, err := r.Store.Stat(ctx, v)
-			if err != nil && !errors.Is(err, store.ErrNotFound) {
-				return nil, err
-			}
-			if err == nil {
-				rec.Objects = append(rec.Objects, v)
-			}
+	return rec, contract.RestoredObjects, nil
+}
+
+// recordMessage makes the message of a terminal record that the broker has lost; body is the
+// record as it was, where that is known. Its id is that of the archive stage, so that one that
+// comes after all is dropped as a duplicate.
+func (r *refilling) recordMessage(ctx context.Context, o *doc.Original, rec *doc.Record, body []byte) (bus.Message, error) {
+	if body == nil {
+		var err error
+		if rec.Objects, err = r.existing(ctx, o, rec); err != nil {
+			return bus.Message{}, err
+		}
+		if body, err = codec.Marshal(rec); err != nil {
+			return bus.Message{}, fmt.Errorf("write the terminal record of %s: %w", o.FileID, err)
 		}
 	}
-	rec.Objects = append(rec.Objects, ref)
-	return rec, nil
+	d := doc.Document{Envelope: doc.Envelope{Metadata: rec.Metadata}, Lane: o.Lane, Name: o.Name, Timeline: rec.Timeline}
+	return bus.Message{
+		Subject: contract.CompletedSubject(rec.Metadata.TaskType, rec.Metadata.Provider),
+		ID:      fmt.Sprintf("%s:%s:0:r0", o.FileID, contract.Archive),
+		Header:  d.Headers(contract.Archive), Body: body,
+	}, nil
+}
+
+// existing lists the objects of a completed document, in the order in which the archive stage
+// lists them: those of each class and view that are there, and the result.
+func (r *refilling) existing(ctx context.Context, o *doc.Original, rec *doc.Record) ([]store.Ref, error) {
+	var refs []store.Ref
+	for _, c := range contract.Classes() {
+		refs = append(refs, doc.Views(c, contract.Views(), o.CreatedAt, rec.Metadata.Provider, rec.Metadata.TaskType, o.Name)...)
+	}
+	g, ctx := errgroup.WithContext(ctx)
+	g.SetLimit(refillStats)
+	there := make([]bool, len(refs))
+	for i, ref := range refs {
+		g.Go(func() error {
+			_, err := r.Store.Stat(ctx, ref)
+			there[i] = err == nil
+			if errors.Is(err, store.ErrNotFound) {
+				return nil
+			}
+			return err
+		})
+	}
+	if err := g.Wait(); err != nil {
+		return nil, err
+	}
+	found := []store.Ref{}
+	for i, ref := range refs {
+		if there[i] {
+			found = append(found, ref)
+		}
+	}
+	return append(found, *rec.Result), nil
 }

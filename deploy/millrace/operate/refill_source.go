@@ -62,10 +62,9 @@ func (s Selection) Validate() error {
 	return errors.Join(append(errs, Address{Task: s.Task, Provider: s.Provider, FileID: s.FileID}.Validate())...)
 }
 
-// matches reports whether s selects a document.
-func (s Selection) matches(o *doc.Original) bool {
-	return s.day(doc.Date(o.CreatedAt)) && (s.Task == "" || s.Task == o.Task) &&
-		(s.Provider == "" || s.Provider == o.Provider) && (s.FileID == "" || s.FileID == o.FileID)
+// names reports whether s selects a document, whatever its date.
+func (s Selection) names(o *doc.Original) bool {
+	return (s.Task == "" || s.Task == o.Task) && (s.Provider == "" || s.Provider == o.Provider) && (s.FileID == "" || s.FileID == o.FileID)
 }
 
 // day reports whether s selects documents of a date.
