@@ -86,10 +86,10 @@ type Delivery interface {
 	Progress() error
 }
 
-// Subscription is a running Consume.
+// Subscription is a running Consume or Watch.
 type Subscription interface {
-	// Stop asks for no more messages and returns when no callback is running and none will
-	// be called any more. Messages already delivered may still be settled. Idempotent.
+	// Stop asks for no more and returns when no callback is running and none will be called
+	// any more. Messages already delivered may still be settled. Idempotent.
 	Stop()
 }
 
@@ -168,4 +168,9 @@ type KV interface {
 	Put(ctx context.Context, key string, value []byte, ttl time.Duration) (uint64, error)
 	// Delete removes a key; a missing one is no error.
 	Delete(ctx context.Context, key string) error
+	// Watch calls fn with the entry of a key as it is now, before it returns, and then each
+	// time it has changed, one call at a time, through reconnects until Stop. A key that does
+	// not exist is an Entry with Revision 0. Of changes that follow each other closely fn may
+	// see only the last. fn must not call Stop. Errors are those of Get, but for ErrNotFound.
+	Watch(ctx context.Context, key string, fn func(Entry)) (Subscription, error)
 }

@@ -84,6 +84,33 @@ func TestConsumeGoesOnAfterTheServerWasAway(t *testing.T) {
 	require.NoError(t, d.Ack(t.Context()))
 }
 
+func TestWatchGoesOnAfterTheServerWasAway(t *testing.T) {
+	t.Parallel()
+	b, stop, start := restartable(t)
+	kv, err := b.KV(t.Context(), contract.KVConfig)
+	require.NoError(t, err)
+	_, err = kv.Put(t.Context(), "storage", []byte("before"), 0)
+	require.NoError(t, err)
+	seen := make(chan string, 16)
+	w, err := kv.Watch(t.Context(), "storage", func(e bus.Entry) { seen <- string(e.Value) })
+	require.NoError(t, err)
+	t.Cleanup(w.Stop)
+	require.Equal(t, "before", <-seen)
+
+	stop()
+	require.Eventually(t, func() bool { return b.Ready(t.Context()) != nil }, patience, 10*time.Millisecond)
+	start()
+	require.Eventually(t, func() bool { return b.Ready(t.Context()) == nil }, patience, 10*time.Millisecond)
+	_, err = kv.Put(t.Context(), "storage", []byte("after"), 0)
+	require.NoError(t, err)
+	select {
+	case got := <-seen:
+		require.Equal(t, "after", got)
+	case <-time.After(patience):
+		require.FailNow(t, "the change is not seen")
+	}
+}
+
 func TestConsumeWaitsForAConsumerThatIsAway(t *testing.T) {
 	t.Parallel()
 	b := bustest.JetStream(t, topology.Options{})

@@ -49,13 +49,13 @@ func NewMemory(streams []StreamConfig, buckets []KVConfig) *Memory {
 		m.streams = append(m.streams, newMemStream(m, c))
 	}
 	for _, c := range buckets {
-		m.buckets[c.Name] = &memBucket{m: m, name: c.Name, entries: make(map[string]memEntry)}
+		m.buckets[c.Name] = &memBucket{m: m, name: c.Name, entries: make(map[string]memEntry), watches: make(map[*mailbox[Entry]]string)}
 	}
 	go m.run()
 	return m
 }
 
-// Close ends every Consume and Listen and returns when no goroutine of m is left. It is
+// Close ends every Consume, Listen and Watch and returns when no goroutine of m is left. It is
 // idempotent. Everything else fails afterwards as if the broker were down.
 func (m *Memory) Close() error {
 	m.mu.Lock()
@@ -69,6 +69,12 @@ func (m *Memory) Close() error {
 		stops = append(stops, l.close)
 	}
 	clear(m.listeners)
+	for _, b := range m.buckets {
+		for w := range b.watches {
+			stops = append(stops, w.close)
+		}
+		clear(b.watches)
+	}
 	m.mu.Unlock()
 	for _, stop := range stops {
 		stop()

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"sync"
 	"time"
 
 	"github.com/jobspy/millrace/shared/fault"
@@ -14,7 +15,8 @@ type memBucket struct {
 	m       *Memory
 	name    string
 	entries map[string]memEntry
-	last    uint64 // the newest revision
+	last    uint64                     // the newest revision
+	watches map[*mailbox[Entry]]string // with their keys
 }
 
 type memEntry struct {
@@ -97,20 +99,74 @@ func (b *memBucket) Delete(ctx context.Context, key string) error {
 	if err != nil {
 		return fmt.Errorf("delete key %q of %q: %w", key, b.name, err)
 	}
+	b.remove(key)
+	return nil
+}
+
+// Watch implements KV.
+func (b *memBucket) Watch(ctx context.Context, key string, fn func(Entry)) (Subscription, error) {
+	first := make(chan struct{})
+	began := sync.OnceFunc(func() { close(first) })
+	err := b.begin(ctx, key)
+	if err != nil {
+		b.m.mu.Unlock()
+		return nil, fmt.Errorf("watch key %q of %q: %w", key, b.name, err)
+	}
+	box := newMailbox(func(e *Entry) { fn(*e); began() })
+	b.watches[box] = key
+	box.put(b.entry(key))
+	b.m.mu.Unlock()
+	select {
+	case <-first:
+	case <-box.done: // the bus was closed
+	}
+	return &memWatch{b: b, box: box}, nil
+}
+
+// memWatch is one Watch of a bucket.
+type memWatch struct {
+	b   *memBucket
+	box *mailbox[Entry]
+}
+
+// Stop implements Subscription.
+func (w *memWatch) Stop() {
+	w.b.m.mu.Lock()
+	delete(w.b.watches, w.box)
+	w.b.m.mu.Unlock()
+	w.box.close()
+}
+
+// entry returns what watchers of a key are shown.
+func (b *memBucket) entry(key string) *Entry {
+	e := b.entries[key]
+	return &Entry{Value: bytes.Clone(e.value), Revision: e.revision}
+}
+
+// changed tells the watchers of a key.
+func (b *memBucket) changed(key string) {
+	for box, watched := range b.watches {
+		if watched == key {
+			box.put(b.entry(key))
+		}
+	}
+}
+
+func (b *memBucket) remove(key string) {
 	b.last++
 	delete(b.entries, key)
-	return nil
+	b.changed(key)
 }
 
 func (b *memBucket) set(key string, value []byte, ttl time.Duration) uint64 {
 	b.last++
 	rev := b.last
 	b.entries[key] = memEntry{bytes.Clone(value), rev}
+	b.changed(key)
 	if ttl > 0 {
 		b.m.at(time.Now().Add(wholeSeconds(ttl)), func(time.Time) {
 			if b.entries[key].revision == rev {
-				b.last++
-				delete(b.entries, key)
+				b.remove(key)
 			}
 		})
 	}

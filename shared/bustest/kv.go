@@ -28,6 +28,8 @@ func runKV(t *testing.T, newBus Maker) {
 		{"a key with a time to live goes and can be created again", expires},
 		{"a change may take or give a time to live", changesTTL},
 		{"a key that is none is refused", refusesKeys},
+		{"a watched key is seen as it is and as it becomes", watches},
+		{"a watch sees nothing after it was stopped", stopsWatching},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -204,5 +206,66 @@ func refusesKeys(t *testing.T, kv bus.KV) {
 		require.ErrorIs(t, err, bus.ErrKey, "%q", bad)
 		_, err = kv.Get(t.Context(), bad)
 		require.ErrorIs(t, err, bus.ErrKey, "%q", bad)
+	}
+}
+
+func watches(t *testing.T, kv bus.KV) {
+	seen := make(chan bus.Entry, 16)
+	w, err := kv.Watch(t.Context(), key, func(e bus.Entry) { seen <- e })
+	require.NoError(t, err)
+	defer w.Stop()
+	require.Len(t, seen, 1, "what is there is seen before the call returns")
+	require.Equal(t, bus.Entry{}, <-seen)
+
+	rev, err := kv.Create(t.Context(), key, []byte("1"), 0)
+	require.NoError(t, err)
+	require.Equal(t, bus.Entry{Value: []byte("1"), Revision: rev}, shown(t, seen))
+	_, err = kv.Update(t.Context(), key, []byte("refused"), rev+7, 0)
+	require.ErrorIs(t, err, bus.ErrRevision)
+	_, err = kv.Put(t.Context(), "other", []byte("1"), 0)
+	require.NoError(t, err)
+	next, err := kv.Update(t.Context(), key, []byte("2"), rev, 0)
+	require.NoError(t, err)
+	require.Equal(t, bus.Entry{Value: []byte("2"), Revision: next}, shown(t, seen), "neither a refused write nor another key is seen")
+	require.NoError(t, kv.Delete(t.Context(), key))
+	require.Zero(t, shown(t, seen).Revision, "it is gone")
+
+	late := make(chan bus.Entry, 1)
+	_, err = kv.Put(t.Context(), key, []byte("3"), 0)
+	require.NoError(t, err)
+	second, err := kv.Watch(t.Context(), key, func(e bus.Entry) { late <- e })
+	require.NoError(t, err)
+	defer second.Stop()
+	require.Equal(t, "3", string((<-late).Value))
+	_, err = kv.Watch(t.Context(), "a..b", func(bus.Entry) {})
+	require.ErrorIs(t, err, bus.ErrKey)
+}
+
+func stopsWatching(t *testing.T, kv bus.KV) {
+	stopped := make(chan bus.Entry, 16)
+	w, err := kv.Watch(t.Context(), key, func(e bus.Entry) { stopped <- e })
+	require.NoError(t, err)
+	w.Stop()
+	w.Stop()
+	running := make(chan bus.Entry, 16)
+	other, err := kv.Watch(t.Context(), key, func(e bus.Entry) { running <- e })
+	require.NoError(t, err)
+	defer other.Stop()
+	_, err = kv.Put(t.Context(), key, []byte("1"), 0)
+	require.NoError(t, err)
+	shown(t, running)
+	shown(t, running)
+	require.Len(t, stopped, 1, "only what was there before")
+}
+
+// shown waits for what a watch sees next.
+func shown(t *testing.T, seen <-chan bus.Entry) bus.Entry {
+	t.Helper()
+	select {
+	case e := <-seen:
+		return e
+	case <-time.After(patience):
+		require.FailNow(t, "the change is not seen")
+		return bus.Entry{}
 	}
 }
