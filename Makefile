@@ -13,7 +13,7 @@ MAKEFLAGS += --no-builtin-rules --no-print-directory
 STAGES   := ingest validate enrich standardize route scrape aggregate archive
 BINARIES := $(STAGES) millrace
 # The order matters to sync: a module comes after those it requires.
-MODULES  := shared schemas $(STAGES:%=stages/%) deploy/millrace
+MODULES  := deploy/config shared schemas $(STAGES:%=stages/%) deploy/millrace
 PATTERNS := $(MODULES:%=./%/...)
 
 # Static binaries without paths of the machine that built them.

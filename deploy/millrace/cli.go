@@ -68,6 +68,8 @@ type cli struct {
 	Status      statusCmd      `cmd:"" help:"Show the queues, or where one document is."`
 	Dlq         dlqCmd         `cmd:"" help:"Look at the dead letters, send them through again, remove them."`
 	Replay      replayCmd      `cmd:"" help:"Refill the line from the bucket of raw documents."`
+	Config      configCmd      `cmd:"" help:"Show or change the policy that is taken up without a restart."`
+	Store       storeCmd       `cmd:"" help:"Find out what the object store can do."`
 	Doctor      doctorCmd      `cmd:"" help:"Prove the settings that keep data."`
 	Bench       benchCmd       `cmd:"" help:"Measure the line's rate and latency beside the limits."`
 	Healthcheck healthcheckCmd `cmd:"" help:"Ask a process whether it is ready; for containers."`

@@ -68,7 +68,7 @@ func (c *benchCmd) own(ctx context.Context, g *globals, do func(context.Context,
 		if common.S3.AccessKey == "" || common.S3.SecretKey == "" {
 			return usagef("object store %s: S3_ACCESS_KEY and S3_SECRET_KEY are not set", c.S3)
 		}
-		set := stage.S3Settings(common)
+		set := stage.S3Settings(common, nil)
 		u.Store = &set
 	}
 	if u.Dir == "" {
@@ -87,7 +87,7 @@ func (c *benchCmd) own(ctx context.Context, g *globals, do func(context.Context,
 			PIDs: append(c.PIDs, os.Getpid()), Host: hostOf(ctx, producer, "http://"+i.HTTPAddr),
 		}
 		t.Host.Store = "embedded, in process"
-		if s, ok := i.Objects.(*store.S3); ok {
+		if s, ok := i.Objects.(prober); ok {
 			err = probed(ctx, s, common.S3, &t)
 		}
 		if err == nil {
@@ -120,8 +120,13 @@ func hostOf(ctx context.Context, b *bus.JetStream, monitor string) bench.Host {
 	return h
 }
 
+// prober is a store that finds out what it can do.
+type prober interface {
+	Probe(ctx context.Context) (store.Capabilities, error)
+}
+
 // probed finds out what a store can do.
-func probed(ctx context.Context, s *store.S3, at config.S3, t *bench.Target) error {
+func probed(ctx context.Context, s prober, at config.S3, t *bench.Target) error {
 	can, err := s.Probe(ctx)
 	if err != nil {
 		return err

@@ -9,29 +9,36 @@ import (
 
 	"github.com/jobspy/millrace/deploy/millrace/operate"
 	"github.com/jobspy/millrace/shared/fault"
+	"github.com/jobspy/millrace/shared/policy"
 	"github.com/jobspy/millrace/shared/topology"
 )
 
 // provisionCmd makes streams, consumers and buckets.
 type provisionCmd struct {
-	Conn   connection    `embed:""`
-	DryRun bool          `help:"Show what would be done and change nothing."`
-	Wait   time.Duration `help:"How long to wait for broker and store to come up." default:"60s"`
-	JSON   bool          `help:"Print one JSON array."`
+	Conn    connection    `embed:""`
+	DryRun  bool          `help:"Show what would be done and change nothing."`
+	Storage string        `help:"Begin with this storage policy where there is none yet, \"-\" for standard input." placeholder:"FILE"`
+	Wait    time.Duration `help:"How long to wait for broker and store to come up." default:"60s"`
+	JSON    bool          `help:"Print one JSON array."`
 }
 
 // Help is shown by millrace provision --help.
 func (*provisionCmd) Help() string {
-	return `It can be run again at any time: it makes what is missing, brings settings in line and deletes nothing. STREAM_REPLICAS says how many servers of a cluster keep each message (1).
+	return `It can be run again at any time: it makes what is missing, brings settings in line and deletes nothing. STREAM_REPLICAS says how many servers of a cluster keep each message (1). A line without a storage policy gets one: that of --storage, else the built-in one with the views of STORE_VIEWS.
 
 Examples:
   millrace provision
+  millrace provision --storage storage_config.json
   millrace provision --dry-run`
 }
 
 // Run implements the command.
 func (c *provisionCmd) Run(ctx context.Context, g *globals) error {
 	o, err := topologyOptions(g.env)
+	if err != nil {
+		return err
+	}
+	seed, err := c.seed(g)
 	if err != nil {
 		return err
 	}
@@ -48,14 +55,37 @@ func (c *provisionCmd) Run(ctx context.Context, g *globals) error {
 		if err != nil {
 			return err
 		}
-		s, err := g.store(ctx)
+		kept, err := policy.Read(ctx, b, seed)
 		if err != nil {
 			return err
 		}
-		changes, err = operate.Provision(ctx, b.JetStream(), s, topology.Plan(o), c.DryRun)
+		s, err := g.openStore(ctx, kept.Buckets)
+		if err != nil {
+			return err
+		}
+		changes, err = operate.Provision(ctx, operate.Provisioning{
+			Bus: b, Store: s, Plan: topology.Plan(o), Seed: seed, Names: kept.Buckets, DryRun: c.DryRun,
+		})
 		return err
 	})
 	return errors.Join(err, c.print(g, changes))
+}
+
+// seed is the storage policy of a line that has none yet.
+func (c *provisionCmd) seed(g *globals) (policy.Storage, error) {
+	seed, err := g.seed()
+	if err != nil || c.Storage == "" {
+		return seed, err
+	}
+	text, err := readInput(g, c.Storage)
+	if err != nil {
+		return seed, err
+	}
+	s, err := policy.ParseStorage(text, seed)
+	if err != nil {
+		return seed, usagef("--storage: %w", err)
+	}
+	return s, nil
 }
 
 // final says which errors no waiting will mend: wrong settings, and what the broker refuses.

@@ -58,6 +58,11 @@ func (c *statusCmd) Run(ctx context.Context, g *globals) error {
 	if err != nil {
 		return err
 	}
+	kept, err := g.policy(ctx)
+	if err != nil {
+		return err
+	}
+	d.Objects = kept.Buckets.Refs(d.Objects)
 	if c.JSON {
 		return printJSON(g.stdout, d)
 	}

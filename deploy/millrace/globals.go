@@ -16,6 +16,7 @@ import (
 	"github.com/jobspy/millrace/shared/config"
 	"github.com/jobspy/millrace/shared/fault"
 	"github.com/jobspy/millrace/shared/ledger"
+	"github.com/jobspy/millrace/shared/policy"
 	"github.com/jobspy/millrace/shared/stage"
 	"github.com/jobspy/millrace/shared/store"
 )
@@ -32,7 +33,8 @@ type globals struct {
 	common config.Common // set for commands that have a connection
 	data   string        // data folder of a local "up", as an absolute path
 	opened *bus.JetStream
-	s3     *store.S3
+	// objects is the object store once it was opened.
+	objects *objectStore
 }
 
 // connection holds the flags of every command that talks to the broker or the store.
@@ -107,21 +109,64 @@ func (g *globals) bus(ctx context.Context) (*bus.JetStream, error) {
 	return b, nil
 }
 
-// store opens the object store at the first call; whether it answers shows at the first use.
-func (g *globals) store(ctx context.Context) (*store.S3, error) {
-	if g.s3 != nil {
-		return g.s3, nil
+// objectStore is the object store as the line sees it: its buckets have our names.
+type objectStore struct {
+	store.Store
+
+	s3    *store.S3
+	names store.Names
+}
+
+// Probe implements operate.ProbedStore.
+func (o *objectStore) Probe(ctx context.Context) (store.Capabilities, error) { return o.s3.Probe(ctx) }
+
+// seed is the storage policy of a line that has none yet.
+func (g *globals) seed() (policy.Storage, error) {
+	views, err := stage.SeedViews(g.env)
+	if err != nil {
+		return policy.Storage{}, usagef("the settings are wrong: %w", err)
 	}
+	return policy.Seed(views), nil
+}
+
+// policy reads the storage policy.
+func (g *globals) policy(ctx context.Context) (policy.Kept, error) {
+	seed, err := g.seed()
+	if err != nil {
+		return policy.Kept{}, err
+	}
+	b, err := g.bus(ctx)
+	if err != nil {
+		return policy.Kept{}, err
+	}
+	return policy.Read(ctx, b, seed)
+}
+
+// store opens the object store at the first call, with the names that the policy gives its
+// buckets; whether it answers shows at the first use.
+func (g *globals) store(ctx context.Context) (*objectStore, error) {
+	if g.objects != nil {
+		return g.objects, nil
+	}
+	kept, err := g.policy(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return g.openStore(ctx, kept.Buckets)
+}
+
+// openStore opens the object store whose buckets have the given names.
+func (g *globals) openStore(ctx context.Context, names store.Names) (*objectStore, error) {
 	if g.common.S3.AccessKey == "" || g.common.S3.SecretKey == "" {
 		return nil, usagef("object store %s: S3_ACCESS_KEY and S3_SECRET_KEY are not set, and %s has no %s",
 			g.common.S3.Endpoint, g.data, up.CredentialsFile)
 	}
-	s, err := store.OpenS3(ctx, stage.S3Settings(g.common))
+	s, err := store.OpenS3(ctx, stage.S3Settings(g.common, names))
 	if err != nil {
 		return nil, usagef("object store %s: %w", g.common.S3.Endpoint, err)
 	}
-	g.s3 = s
-	return s, nil
+	g.objects = &objectStore{Store: store.Rename(s, names), s3: s, names: names}
+	return g.objects, nil
 }
 
 // ledger opens the ledger for reading, and for the marks of replays.
@@ -142,8 +187,8 @@ func (g *globals) ledgerFor(ctx context.Context, ttl time.Duration) (*ledger.Led
 
 // close closes what was opened.
 func (g *globals) close() error {
-	if g.s3 != nil {
-		g.s3.Close()
+	if g.objects != nil {
+		g.objects.s3.Close()
 	}
 	if g.opened != nil {
 		return g.opened.Close()

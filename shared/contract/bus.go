@@ -130,6 +130,7 @@ const (
 	HeaderObject   = "Llm-Object"
 	HeaderSHA256   = "Llm-Sha256"
 	HeaderTimeline = "Llm-Timeline"
+	HeaderLayout   = "Llm-Layout"   // in which views the document is stored, and which classes of it
 	HeaderSource   = "Llm-Source"   // the source of a scrape task or of its answer
 	HeaderTimer    = "Llm-Timer"    // what a timer's message is for: "join" or the name of a cron timer
 	HeaderFailures = "Llm-Failures" // the kinds of the failed attempts so far, comma-separated
@@ -164,7 +165,7 @@ const TimerJoin = "join"
 func Headers() []string {
 	return []string{
 		HeaderFileID, HeaderTask, HeaderProvider, HeaderLane, HeaderAttempt, HeaderStage, HeaderSchema, HeaderName,
-		HeaderObject, HeaderSHA256, HeaderTimeline, HeaderSource, HeaderTimer, HeaderFailures, HeaderTrace,
+		HeaderObject, HeaderSHA256, HeaderTimeline, HeaderLayout, HeaderSource, HeaderTimer, HeaderFailures, HeaderTrace,
 		HeaderReplayOf, HeaderReplayCount, HeaderProducerFileID, HeaderRefillOf,
 	}
 }

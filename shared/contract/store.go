@@ -43,10 +43,11 @@ func Classes() []Class {
 	return []Class{ClassRaw, ClassValidated, ClassEnriched, ClassStandardized}
 }
 
-// The key prefixes of claim checks.
+// The key prefixes of what is no view.
 const (
 	InboxPrefix = "_inbox/" // in BucketRaw: bodies too large for a message, put there by producers
 	ClaimPrefix = "_claim/" // in BucketProcessed: bodies between stages
+	NamePrefix  = "_name/"  // in BucketRaw: file names that are taken, where by_date is not kept
 )
 
 // The names of object metadata (S3 user metadata, lower case).

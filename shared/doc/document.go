@@ -31,6 +31,7 @@ type Document struct {
 	Source string // of a scrape task or its answer
 	Timer  string // what a timer's message is for; empty on all others
 	Object string // bucket/key of the object that holds the body, where one does
+	Layout Layout // where it is stored
 
 	Attempt  int    // from 1
 	Replay   int    // how often the document was replayed
@@ -60,25 +61,14 @@ func (d *Document) WorkID() string {
 	}
 }
 
-// Next returns an output for another stage that carries on d: same identity, lane, origin
-// of the trace and timeline, first attempt. Envelope members are shared, not copied.
+// Next returns an output for another stage that carries on d: same identity, lane, layout,
+// origin of the trace and timeline, first attempt. Envelope members are shared, not copied.
 func (d *Document) Next() *Document {
 	return &Document{
-		Envelope: d.Envelope, Lane: d.Lane, Name: d.Name, Source: d.Source,
+		Envelope: d.Envelope, Lane: d.Lane, Name: d.Name, Source: d.Source, Layout: d.Layout,
 		Attempt: 1, Replay: d.Replay, ReplayOf: d.ReplayOf,
 		Timeline: d.Timeline, Trace: d.Trace,
 	}
-}
-
-// Views returns an object per view that keeps the class of d, all with the same body.
-func (d *Document) Views(c contract.Class, views []contract.View, body []byte) []store.Object {
-	m := &d.Metadata
-	refs := Views(c, views, m.CreatedAt, m.Provider, m.TaskType, d.Name)
-	out := make([]store.Object, len(refs))
-	for i, r := range refs {
-		out[i] = store.Object{Ref: r, Body: body}
-	}
-	return out
 }
 
 // Step is one entry of a timeline.

@@ -30,6 +30,7 @@ func (d *Document) Headers(from contract.Stage) bus.Header {
 	set(contract.HeaderObject, d.Object)
 	set(contract.HeaderSHA256, strings.TrimPrefix(m.Checksum, "sha256:"))
 	set(contract.HeaderTimeline, formatTimeline(d.Timeline))
+	set(contract.HeaderLayout, d.Layout.String())
 	set(contract.HeaderSource, d.Source)
 	set(contract.HeaderTimer, d.Timer)
 	set(contract.HeaderFailures, strings.Join(d.Failures, ","))
@@ -61,6 +62,7 @@ func FromMessage(m *bus.Stored) *Document {
 		Trace: h[contract.HeaderTrace],
 	}
 	d.Metadata.FileID = h[contract.HeaderFileID]
+	d.Layout, _ = ParseLayout(h[contract.HeaderLayout]) // a stage refuses what is none
 	if f := h[contract.HeaderFailures]; f != "" {
 		d.Failures = strings.Split(f, ",")
 	}

@@ -54,6 +54,7 @@ type Entry struct {
 	Task      string          `json:"task,omitzero"`
 	Provider  string          `json:"provider,omitzero"`
 	CreatedAt time.Time       `json:"created_at,omitzero"`
+	Layout    string          `json:"layout,omitzero"` // in which views it is stored, as it travels
 	Replay    int             `json:"replay,omitzero"` // the highest replay count begun
 	State     State           `json:"state"`
 	Holder    Holder          `json:"holder,omitzero"` // who took the terminal state
@@ -202,7 +203,7 @@ func (l *Ledger) Open(ctx context.Context, fileID string, e Entry) (Opening, Ent
 			old.Owner = e.Owner
 			opening = Replayed
 			if old.SHA256 == "" { // it died before it could be entered
-				old.SHA256, old.Name, old.Task, old.Provider, old.CreatedAt = e.SHA256, e.Name, e.Task, e.Provider, e.CreatedAt
+				old.SHA256, old.Name, old.Task, old.Provider, old.CreatedAt, old.Layout = e.SHA256, e.Name, e.Task, e.Provider, e.CreatedAt, e.Layout
 			}
 			after = *old
 			return true

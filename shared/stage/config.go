@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/jobspy/millrace/shared/contract"
+	"github.com/jobspy/millrace/shared/doc"
 )
 
 // Config is what every stage reads from the environment about how it runs.
@@ -31,11 +32,15 @@ type Config struct {
 	// Heartbeat is how often the broker is told that messages in hand are worked on. It must
 	// be well below the acknowledgement wait of the consumers, 30 s.
 	Heartbeat time.Duration `env:"HEARTBEAT" envDefault:"10s"`
-	// Views are the views in which documents are stored: by_date, by_provider, by_task_type.
+	// Views are the views in which documents are stored: by_date, by_provider, by_task_type. It
+	// counts until the broker has a storage policy; provision makes one of it.
 	Views []contract.View `env:"STORE_VIEWS" envDefault:"by_date,by_provider,by_task_type"`
 	// LedgerTTL is how long after its end a document is remembered, at least 1 min.
 	LedgerTTL time.Duration `env:"LEDGER_TTL" envDefault:"48h"`
 }
+
+// layout is that of documents from the release before, which have none of their own.
+func (c Config) layout() doc.Layout { return doc.NewLayout(c.Views, contract.Classes()) }
 
 // Validate returns everything that is wrong with c.
 func (c Config) Validate() error {

@@ -13,6 +13,7 @@ import (
 	"github.com/jobspy/millrace/shared/config"
 	"github.com/jobspy/millrace/shared/contract"
 	"github.com/jobspy/millrace/shared/ledger"
+	"github.com/jobspy/millrace/shared/policy"
 	"github.com/jobspy/millrace/shared/store"
 )
 
@@ -80,6 +81,10 @@ type Shared struct {
 	Process *Process
 	Clock   func() time.Time
 	Log     zerolog.Logger
+	// Policy is followed where it is set; nil leaves the policy as STORE_VIEWS has it.
+	Policy *policy.Watcher
+	// Names are those with which Store was renamed.
+	Names store.Names
 }
 
 // Runner makes the runner of the stage. It checks all settings first and then waits until
@@ -94,7 +99,13 @@ func (d Definition) Runner(ctx context.Context, s Shared) (*Runner, error) {
 	}
 	deps := Deps{
 		Bus: s.Bus, Store: announce.NewStore(s.Store, s.Bus, contract.StoredSubject(d.Stage)),
-		Views: c.Views, Clock: s.Clock, Log: s.Log,
+		Clock: s.Clock, Log: s.Log, Names: s.Names,
+	}
+	if s.Policy != nil {
+		deps.Policy = s.Policy.Storage
+	} else {
+		seed := policy.Seed(c.Views)
+		deps.Policy = func() policy.Storage { return seed }
 	}
 	var witness *announce.Witness
 	if d.Stage == contract.Archive { // it alone waits for what others store

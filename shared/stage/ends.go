@@ -40,7 +40,7 @@ func (r *Runner) given(ctx context.Context, d *doc.Document) (contract.Reason, e
 func (r *Runner) entry(d *doc.Document, reason contract.Reason) ledger.Entry {
 	m := &d.Metadata
 	return ledger.Entry{
-		SHA256: strings.TrimPrefix(m.Checksum, "sha256:"), Name: d.Name, Task: m.TaskType, Provider: m.Provider, CreatedAt: m.CreatedAt,
+		SHA256: strings.TrimPrefix(m.Checksum, "sha256:"), Name: d.Name, Task: m.TaskType, Provider: m.Provider, CreatedAt: m.CreatedAt, Layout: d.Layout.String(),
 		Owner: ledger.Owner{Stream: d.Origin.Stream, Seq: d.Origin.Seq, Time: d.Origin.Time},
 		Stage: r.Stage, Reason: reason,
 	}

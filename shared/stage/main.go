@@ -32,9 +32,6 @@ const (
 // firstPort is the HTTP port of the first stage of the line; the others follow in order.
 const firstPort = 8081
 
-// closeTimeout bounds how long the writer of objects is waited for at the end.
-const closeTimeout = 2 * time.Second
-
 // Main is the main function of a stage's binary: it runs the stage until SIGINT or SIGTERM,
 // drains, and returns the exit code. A second signal ends the process at once.
 func Main[C any](name string, build Build[C]) int {
@@ -94,6 +91,10 @@ func Run(ctx context.Context, d Definition, vars map[string]string, logs io.Writ
 	if err = errors.Join(err, CheckSettings(vars, d)); err != nil {
 		return &SettingsError{err}
 	}
+	views, err := SeedViews(vars)
+	if err != nil {
+		return &SettingsError{err}
+	}
 	log, err := telemetry.Logger(logs, c.LogLevel)
 	if err != nil {
 		return &SettingsError{err}
@@ -111,14 +112,15 @@ func Run(ctx context.Context, d Definition, vars map[string]string, logs io.Writ
 	}
 	defer func() { err = errors.Join(err, server.Stop()) }()
 
-	b, w, closeAll, err := connect(ctx, c, d.Stage, log)
+	p, err := connect(ctx, c, views, d.Stage, reg, log)
 	if err != nil {
 		return stopped(ctx, err)
 	}
-	defer func() { err = errors.Join(err, closeAll()) }()
+	defer func() { err = errors.Join(err, p.close()) }()
 
 	r, err := d.Runner(ctx, Shared{
-		Vars: vars, Bus: b, Store: w, Metrics: NewMetrics(reg, d.Stage), Process: &Process{}, Clock: time.Now, Log: log,
+		Vars: vars, Bus: p.bus, Store: p.store, Metrics: NewMetrics(reg, d.Stage), Process: &Process{}, Clock: time.Now, Log: log,
+		Policy: p.policy, Names: p.names,
 	})
 	if err != nil {
 		return stopped(ctx, err)
@@ -143,42 +145,6 @@ func address(c config.Common, s contract.Stage) string {
 	return fmt.Sprintf("127.0.0.1:%d", firstPort+max(slices.Index(contract.Stages(), s), 0))
 }
 
-// connect opens the broker and the store and waits until both answer.
-func connect(ctx context.Context, c config.Common, s contract.Stage, log zerolog.Logger) (*bus.JetStream, *store.Writer, func() error, error) {
-	var b *bus.JetStream
-	err := await(ctx, log, "broker", func(ctx context.Context) (err error) {
-		b, err = bus.Connect(ctx, BusSettings(c, string(s), log))
-		return err
-	})
-	if err != nil {
-		return nil, nil, nil, err
-	}
-	s3, err := store.OpenS3(ctx, S3Settings(c))
-	if err != nil {
-		return nil, nil, nil, errors.Join(err, b.Close())
-	}
-	err = await(ctx, log, "store", func(ctx context.Context) error {
-		can, err := s3.Probe(ctx)
-		if err == nil {
-			log.Info().Interface("store", can).Msg("store probed")
-		}
-		return err
-	})
-	if err != nil {
-		s3.Close()
-		return nil, nil, nil, errors.Join(err, b.Close())
-	}
-	w := store.NewWriter(s3, store.WriterSettings{})
-	return b, w, func() error {
-		// What is acknowledged is stored, so nothing of value waits in the writer by now.
-		ctx, cancel := context.WithTimeout(context.Background(), closeTimeout)
-		defer cancel()
-		err := w.Close(ctx)
-		s3.Close()
-		return errors.Join(err, b.Close())
-	}, nil
-}
-
 // BusSettings says how to reach the broker that the settings name.
 func BusSettings(c config.Common, name string, log zerolog.Logger) bus.Settings {
 	n := c.NATS
@@ -188,10 +154,11 @@ func BusSettings(c config.Common, name string, log zerolog.Logger) bus.Settings 
 	}
 }
 
-// S3Settings says how to reach the object store that the settings name.
-func S3Settings(c config.Common) store.S3Settings {
+// S3Settings says how to reach the object store that the settings name, whose buckets have
+// the given names.
+func S3Settings(c config.Common, names store.Names) store.S3Settings {
 	return store.S3Settings{
 		Endpoint: c.S3.Endpoint, AccessKey: string(c.S3.AccessKey), SecretKey: string(c.S3.SecretKey),
-		Secure: c.S3.Secure, Region: c.S3.Region,
+		Secure: c.S3.Secure, Region: c.S3.Region, Bucket: names.Physical(contract.BucketProcessed),
 	}
 }

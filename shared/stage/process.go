@@ -101,7 +101,20 @@ func (r *Runner) decode(ctx context.Context, m *bus.Stored) (*doc.Document, erro
 			contract.HeaderFileID, fileID, e.Metadata.FileID))
 	}
 	d.Envelope = e
-	return d, nil
+	return d, r.layout(d)
+}
+
+// layout refuses a document whose layout cannot be read. One without comes from the release
+// before, which kept all classes in the views of the environment.
+func (r *Runner) layout(d *doc.Document) error {
+	if !d.Layout.IsZero() {
+		return nil
+	}
+	if _, err := doc.ParseLayout(d.Header[contract.HeaderLayout]); err != nil {
+		return fault.Permanently(contract.ReasonMalformed, fmt.Errorf("read %s: %w", contract.HeaderLayout, err))
+	}
+	d.Layout = r.Config.layout()
+	return nil
 }
 
 // raw forgets what a producer has no say in: headers that only stages write. What comes
@@ -113,6 +126,9 @@ func raw(d *doc.Document, stream string) {
 	}
 	if stream == contract.StreamRaw {
 		d.Attempt, d.Failures = 1, nil
+		if d.Replay == 0 {
+			d.Layout = doc.Layout{}
+		}
 		if d.Replay == 0 {
 			d.Timeline = nil
 		}

@@ -13,6 +13,7 @@ import (
 	"github.com/jobspy/millrace/shared/contract"
 	"github.com/jobspy/millrace/shared/doc"
 	"github.com/jobspy/millrace/shared/ledger"
+	"github.com/jobspy/millrace/shared/policy"
 	"github.com/jobspy/millrace/shared/store"
 )
 
@@ -68,7 +69,21 @@ type Deps struct {
 	Store  store.Store // writes are gathered across documents and lanes
 	// Announced tells which objects were announced as stored; nil where the stage does not ask.
 	Announced Announced
-	Views     []contract.View
 	Clock     func() time.Time
 	Log       zerolog.Logger
+	// Policy returns the storage policy as it is now. Nil means as it is before anybody has
+	// changed it: ask Storage. Where a document is stored is for ingest to read out of it; all
+	// others keep to the document's layout.
+	Policy func() policy.Storage
+	// Names are what buckets are called in the store, for what is told to the world. Store
+	// takes our names for them and theirs.
+	Names store.Names
+}
+
+// Storage returns the storage policy as it is now.
+func (d Deps) Storage() policy.Storage {
+	if d.Policy == nil {
+		return policy.Seed(nil)
+	}
+	return d.Policy()
 }

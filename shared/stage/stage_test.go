@@ -104,7 +104,7 @@ func setup(t *testing.T, o options, h stage.Handler) *rig {
 	r.runner = stage.NewRunner(stage.Settings{
 		Stage: o.stage, Handler: h, Config: c,
 		Deps: stage.Deps{
-			Ledger: r.ledger, Bus: r.bus, Store: r.store, Views: c.Views, Clock: time.Now, Log: zerolog.New(zerolog.NewTestWriter(t)),
+			Ledger: r.ledger, Bus: r.bus, Store: r.store, Clock: time.Now, Log: zerolog.New(zerolog.NewTestWriter(t)),
 		},
 		Metrics: stage.NewMetrics(prometheus.NewRegistry(), o.stage),
 	})

@@ -194,7 +194,7 @@ func TestAStoreThatIsDownHoldsTheInput(t *testing.T) {
 	t.Parallel()
 	r := setup(t, options{}, handle(func(_ context.Context, in *doc.Document) ([]stage.Output, error) {
 		outs := next(in)
-		outs[0].Objects = in.Views(contract.ClassValidated, contract.Views(), []byte("{}"))
+		outs[0].Objects = in.Views(contract.ClassValidated, []byte("{}"))
 		return outs, nil
 	}))
 	r.store.down.Store(true)

@@ -50,7 +50,7 @@ const Seq = 7
 // Deps returns what pure cores get: all views, a clock that stands at Now and a logger that
 // writes nothing. There is no broker, store or ledger in it.
 func Deps() stage.Deps {
-	return stage.Deps{Views: contract.Views(), Clock: func() time.Time { return Now }, Log: zerolog.Nop()}
+	return stage.Deps{Clock: func() time.Time { return Now }, Log: zerolog.Nop()}
 }
 
 // Config reads a configuration from settings alone, never from the process's environment,

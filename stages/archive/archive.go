@@ -71,7 +71,11 @@ func (a *archiver) complete(ctx context.Context, in *doc.Document) ([]stage.Outp
 	began := a.deps.Clock()
 	r := doc.Record{
 		Metadata: in.Metadata, Outcome: in.Outcome.Outcome, Objects: a.objects(in),
-		Result: in.Outcome.Result, Sources: in.Outcome.Sources,
+		Sources: in.Outcome.Sources,
+	}
+	if result := in.Outcome.Result; result != nil {
+		named := a.deps.Names.Ref(*result)
+		r.Result = &named
 	}
 	if err := a.await(ctx, in, r.Objects); err != nil {
 		return nil, err
@@ -93,23 +97,22 @@ func (a *archiver) complete(ctx context.Context, in *doc.Document) ([]stage.Outp
 	}}, nil
 }
 
-// objects lists what the record names: the document in each class and view that it has
-// been through, its result, and what aggregate adds. A document that was split or sent back
+// objects lists what the record names: the document in each class and view of its layout
+// that it has been through, its result, and what aggregate adds. A document that was split or sent back
 // to the model never became more than raw.
 func (a *archiver) objects(in *doc.Document) []store.Ref {
 	classes := contract.Classes()
 	if o := in.Outcome.Outcome; o == contract.OutcomeSplit || o == contract.OutcomeReasked {
 		classes = []contract.Class{contract.ClassRaw}
 	}
-	m := &in.Metadata
 	refs := []store.Ref{}
 	for _, c := range classes {
-		refs = append(refs, doc.Views(c, a.deps.Views, m.CreatedAt, m.Provider, m.TaskType, in.Name)...)
+		refs = append(refs, in.Refs(c)...)
 	}
 	if in.Outcome.Result != nil {
 		refs = append(refs, *in.Outcome.Result)
 	}
-	return append(refs, in.Outcome.Objects...)
+	return a.deps.Names.Refs(append(refs, in.Outcome.Objects...))
 }
 
 // await returns nil when all objects can be read, else that they have to be waited for, or

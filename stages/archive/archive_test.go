@@ -44,7 +44,7 @@ func setup(t *testing.T) *bundle {
 // stage makes the stage, on other dependencies where they are given.
 func (b *bundle) stage(settings map[string]string, change func(*stage.Deps)) stage.Handler {
 	b.t.Helper()
-	deps := stage.Deps{Bus: b.bus, Store: b.objects, Views: contract.Views(), Clock: time.Now, Log: zerolog.Nop()}
+	deps := stage.Deps{Bus: b.bus, Store: b.objects, Clock: time.Now, Log: zerolog.Nop()}
 	if change != nil {
 		change(&deps)
 	}
@@ -75,7 +75,7 @@ func (b *bundle) put(d *doc.Document, raw string) {
 		if c == contract.ClassRaw {
 			body = []byte(raw)
 		}
-		objects = append(objects, d.Views(c, contract.Views(), body)...)
+		objects = append(objects, d.Views(c, body)...)
 	}
 	objects = append(objects, store.Object{Ref: *d.Outcome.Result, Body: []byte(`{"jobs":[]}`)})
 	require.Nil(b.t, b.objects.Put(b.t.Context(), objects...))
@@ -115,7 +115,7 @@ func TestNoRecordBeforeItsObjectsCanBeRead(t *testing.T) {
 		b := setup(t)
 		in := ended("doc-1")
 		b.put(in, "{}")
-		late := in.Views(contract.ClassEnriched, contract.Views(), []byte("{}"))
+		late := in.Views(contract.ClassEnriched, []byte("{}"))
 		require.NoError(t, b.objects.Delete(t.Context(), late[1].Ref))
 		h := b.stage(nil, nil)
 
@@ -148,7 +148,7 @@ func TestADocumentThatWasSplitHasItsRawObjectsOnly(t *testing.T) {
 		for _, o := range []contract.Outcome{contract.OutcomeSplit, contract.OutcomeReasked} {
 			in := ended("doc-1")
 			in.Outcome.Outcome = o
-			require.Nil(t, b.objects.Put(t.Context(), in.Views(contract.ClassRaw, contract.Views(), []byte("{}"))...))
+			require.Nil(t, b.objects.Put(t.Context(), in.Views(contract.ClassRaw, []byte("{}"))...))
 			require.Nil(t, b.objects.Put(t.Context(), store.Object{Ref: *in.Outcome.Result, Body: []byte("{}")}))
 			outs, err := b.stage(nil, nil).Handle(t.Context(), in)
 			require.NoError(t, err)

@@ -86,7 +86,7 @@ func TestEachDayHasItsDocumentsWithAllTheirForms(t *testing.T) {
 		b.complete("doc-2", "\xff\xfe")
 		pass(24 * time.Hour)
 		gone := b.complete("doc-3", "{}")
-		for _, o := range gone.Views(contract.ClassValidated, contract.Views(), nil) {
+		for _, o := range gone.Views(contract.ClassValidated, nil) {
 			require.NoError(t, b.objects.Delete(t.Context(), o.Ref))
 		}
 		require.NoError(t, b.archive(nil))

@@ -76,7 +76,7 @@ func (r *run) lines(ctx context.Context, records []*bus.Stored) ([][]byte, error
 		if err := codec.Unmarshal(m.Body, &rec); err != nil {
 			continue // it is in the archive as it is
 		}
-		wanted := l.parts(&rec)
+		wanted := l.parts(&rec, r.deps.Names)
 		absent[i] = make([]string, len(wanted))
 		for n, w := range wanted {
 			g.Go(func() error {
@@ -120,7 +120,7 @@ type wanted struct {
 
 // parts says which objects of a record belong into its line: of each class the first view,
 // for all hold the same. Every take writes another field.
-func (l *line) parts(rec *doc.Record) []wanted {
+func (l *line) parts(rec *doc.Record, names store.Names) []wanted {
 	var out []wanted
 	into := func(v *codec.Value) func([]byte) {
 		return func(body []byte) { *v = jsonOf(body) }
@@ -134,7 +134,7 @@ func (l *line) parts(rec *doc.Record) []wanted {
 	for _, c := range contract.Classes() {
 		bucket, prefix := contract.ClassBucket(c)
 		for _, ref := range rec.Objects {
-			if ref.Bucket == bucket && strings.HasPrefix(ref.Key, prefix) {
+			if names.Logical(ref.Bucket) == bucket && strings.HasPrefix(ref.Key, prefix) {
 				out = append(out, wanted{ref, takes[c]})
 				break
 			}

@@ -80,7 +80,8 @@ func (r *run) open(ctx context.Context, day string) (*part, error) {
 		}
 	}
 	// One goroutine, so that the same lines give the same bytes.
-	if p.zip, err = zstd.NewWriter(&p.body, zstd.WithEncoderConcurrency(1)); err != nil {
+	_, level := zstd.EncoderLevelFromString(r.deps.Storage().Archive.Compression)
+	if p.zip, err = zstd.NewWriter(&p.body, zstd.WithEncoderConcurrency(1), zstd.WithEncoderLevel(level)); err != nil {
 		return nil, fmt.Errorf("begin a part: %w", err)
 	}
 	return p, nil

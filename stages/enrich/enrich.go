@@ -17,12 +17,11 @@ import (
 // enricher is the core. It holds only what New made and may be used concurrently.
 type enricher struct {
 	cfg    Config
-	views  []contract.View
 	places *gazetteer
 }
 
 // New returns the stage's handler, with the table of places read.
-func New(_ context.Context, cfg Config, deps stage.Deps) (stage.Handler, error) {
+func New(_ context.Context, cfg Config, _ stage.Deps) (stage.Handler, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, fmt.Errorf("check configuration: %w", err)
 	}
@@ -30,7 +29,7 @@ func New(_ context.Context, cfg Config, deps stage.Deps) (stage.Handler, error) 
 	if err != nil {
 		return nil, err
 	}
-	return &enricher{cfg: cfg, views: deps.Views, places: g}, nil
+	return &enricher{cfg: cfg, places: g}, nil
 }
 
 // Handle adds what can be derived from one document and passes it to standardize. Content
@@ -62,7 +61,7 @@ func (e *enricher) Handle(ctx context.Context, in *doc.Document) ([]stage.Output
 	if err != nil {
 		return nil, fault.Permanently(contract.ReasonMalformed, err)
 	}
-	objects := out.Views(contract.ClassEnriched, e.views, body)
+	objects := out.Views(contract.ClassEnriched, body)
 	return []stage.Output{{To: contract.Standardize, Doc: out, Objects: objects}}, nil
 }
 

@@ -49,7 +49,7 @@ func running(t *testing.T) (*bus.JetStream, *nats.Conn) {
 	}
 	l, err := ledger.OpenLedger(t.Context(), b, time.Hour, time.Now)
 	require.NoError(t, err)
-	deps := stage.Deps{Ledger: l, Bus: b, Store: s, Views: contract.Views(), Clock: time.Now, Log: zerolog.New(zerolog.NewTestWriter(t)).Level(zerolog.WarnLevel)}
+	deps := stage.Deps{Ledger: l, Bus: b, Store: s, Clock: time.Now, Log: zerolog.New(zerolog.NewTestWriter(t)).Level(zerolog.WarnLevel)}
 	h, err := ingest.New(t.Context(), ingest.Config{MaxDocumentBytes: 1 << 20, MaxMetadataBytes: 64 << 10, MaxDepth: 64}, deps)
 	require.NoError(t, err)
 	r := stage.NewRunner(stage.Settings{

@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"iter"
 	"strconv"
 	"strings"
 
@@ -15,6 +16,7 @@ import (
 	"github.com/jobspy/millrace/shared/doc"
 	"github.com/jobspy/millrace/shared/fault"
 	"github.com/jobspy/millrace/shared/ledger"
+	"github.com/jobspy/millrace/shared/policy"
 	"github.com/jobspy/millrace/shared/stage"
 	"github.com/jobspy/millrace/shared/store"
 )
@@ -30,6 +32,8 @@ type Objects interface {
 	Put(ctx context.Context, objects ...store.Object) []error
 	Get(ctx context.Context, r store.Ref) (*store.Object, error)
 	Stat(ctx context.Context, r store.Ref) (store.Info, error)
+	List(ctx context.Context, bucket, prefix string) iter.Seq2[store.Info, error]
+	Delete(ctx context.Context, r store.Ref) error
 }
 
 // Letters is what ingest needs of the dead letters.
@@ -43,12 +47,16 @@ type Handler struct {
 	ledger  Ledger
 	objects Objects
 	letters Letters
-	views   []contract.View
+	policy  func() policy.Storage
+	names   names
 }
 
 // New makes the stage.
 func New(_ context.Context, c Config, d stage.Deps) (stage.Handler, error) {
-	return &Handler{config: c, ledger: d.Ledger, objects: d.Store, letters: d.Bus, views: d.Views}, nil
+	return &Handler{
+		config: c, ledger: d.Ledger, objects: d.Store, letters: d.Bus, policy: d.Storage,
+		names: names{objects: d.Store, clock: d.Clock},
+	}, nil
 }
 
 // Handle takes one raw message. It returns one document for validate, or for a duplicate at
@@ -155,7 +163,7 @@ func (h *Handler) genuine(ctx context.Context, in *doc.Document, r *reading) err
 		}
 	}
 	r.flag("the message says it is replay %d of dead letter %.20q, which is none of its own", in.Replay, in.ReplayOf)
-	in.Replay, in.ReplayOf = 0, ""
+	in.Replay, in.ReplayOf, in.Layout = 0, "", doc.Layout{}
 	return nil
 }
 
@@ -232,17 +240,39 @@ func (h *Handler) answer(ctx context.Context, in *doc.Document, e ledger.Entry) 
 	}}, nil
 }
 
-// open enters the document into the ledger and decides its base name.
+// open enters the document into the ledger and decides its base name and its layout. Both
+// are the same when its message comes again, whatever the policy says by then; a replay
+// keeps the layout that its dead letter has.
 func (h *Handler) open(ctx context.Context, in *doc.Document, r *reading, sha string) (ledger.Opening, ledger.Entry, error) {
 	m := &in.Metadata
 	in.Name = doc.FileName(m.CreatedAt, m.TaskType, m.Provider, m.SessionID, m.FileID)
 	if r.refill != nil {
 		in.Name = r.refill.Name
 	}
-	return h.ledger.Open(ctx, m.FileID, ledger.Entry{
+	layout := in.Layout
+	if layout.IsZero() {
+		layout = h.policy().Layout()
+	}
+	opening, entry, err := h.ledger.Open(ctx, m.FileID, ledger.Entry{
 		SHA256: sha, Name: in.Name, Task: m.TaskType, Provider: m.Provider, CreatedAt: m.CreatedAt, Replay: in.Replay,
-		Owner: ledger.Owner{Stream: in.Origin.Stream, Seq: in.Origin.Seq, Time: in.Origin.Time.UTC()},
+		Owner:  ledger.Owner{Stream: in.Origin.Stream, Seq: in.Origin.Seq, Time: in.Origin.Time.UTC()},
+		Layout: layout.String(),
 	})
+	if err != nil {
+		return opening, entry, err
+	}
+	switch {
+	case opening == ledger.New || opening == ledger.Conflict:
+		in.Layout = layout
+	case entry.Layout != "":
+		if in.Layout, err = doc.ParseLayout(entry.Layout); err != nil {
+			err = fmt.Errorf("read the ledger entry of %s: %w", m.FileID, err)
+		}
+	default:
+		// It was entered by the release before: what is stored in too many views is only not
+		// named by its record.
+	}
+	return opening, entry, err
 }
 
 // rename gives a document whose file_id belongs to another one an id of its own.
@@ -260,52 +290,32 @@ type rawBody struct {
 	refill bool            // it is stored already, in at least one view
 }
 
-// keep stores the raw bytes: one view at once, create-only, which reserves the name, and the
-// others before the message is settled. A name that another document holds is not ours.
+// keep stores the raw bytes: one object at once, create-only, which reserves the name, and
+// the others before the message is settled. A name that another document holds is not ours.
 func (h *Handler) keep(ctx context.Context, in *doc.Document, raw rawBody) error {
 	base := in.Name
 	for _, name := range []string{base, doc.SecondName(base, in.Metadata.FileID)} {
 		in.Name = name
-		objects := in.Views(contract.ClassRaw, h.views, raw.body)
+		objects := in.Views(contract.ClassRaw, raw.body)
 		meta := rawMeta(in, raw)
 		for i := range objects {
 			objects[i].Meta = meta
 			objects[i].CreateOnly = in.Replay > 0 || raw.refill // both keep the first raw objects
 		}
-		objects[0].CreateOnly = true
-		ours, err := h.reserve(ctx, objects[0], in.Metadata.FileID)
+		rest, ours, err := h.names.reserve(ctx, in, objects)
 		if err != nil {
 			return err
 		}
 		if !ours {
 			continue
 		}
-		in.Objects = append(in.Objects, objects[1:]...)
+		in.Objects = append(in.Objects, rest...)
 		if name != base {
 			return h.ledger.Rename(ctx, in.Metadata.FileID, name)
 		}
 		return nil
 	}
 	return fmt.Errorf("the file names %s and %s are both taken by other documents", base, in.Name)
-}
-
-// reserve stores o unless its key is taken, and says whether the key is the document's.
-func (h *Handler) reserve(ctx context.Context, o store.Object, fileID string) (ours bool, err error) {
-	var put error
-	if errs := h.objects.Put(ctx, o); len(errs) > 0 {
-		put = errs[0]
-	}
-	if put == nil {
-		return true, nil
-	}
-	if !errors.Is(put, store.ErrExists) {
-		return false, put
-	}
-	info, err := h.objects.Stat(ctx, o.Ref)
-	if err != nil {
-		return false, fmt.Errorf("read the owner of %s: %w", o.Ref, err)
-	}
-	return info.Meta[contract.MetaFileID] == fileID, nil
 }
 
 // rawMeta is the object metadata from which a raw object can be sent through the line again.

@@ -47,7 +47,7 @@ func setup(t *testing.T) *rig {
 	l, err := ledger.OpenLedger(t.Context(), b, time.Hour, time.Now)
 	require.NoError(t, err)
 	h, err := ingest.New(t.Context(), ingest.Config{MaxDocumentBytes: 1 << 20, MaxMetadataBytes: 4 << 10, MaxDepth: 64}, stage.Deps{
-		Ledger: l, Bus: b, Store: s, Views: contract.Views(), Clock: time.Now, Log: zerolog.Nop(),
+		Ledger: l, Bus: b, Store: s, Clock: time.Now, Log: zerolog.Nop(),
 	})
 	require.NoError(t, err)
 	return &rig{t: t, handler: h, bus: b, store: s, ledger: l, at: stored}

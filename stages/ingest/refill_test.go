@@ -30,7 +30,7 @@ func (r *rig) lose() {
 	r.ledger, err = ledger.OpenLedger(r.t.Context(), r.bus, time.Hour, time.Now)
 	require.NoError(r.t, err)
 	r.handler, err = ingest.New(r.t.Context(), ingest.Config{MaxDocumentBytes: 1 << 20, MaxMetadataBytes: 4 << 10, MaxDepth: 64}, stage.Deps{
-		Ledger: r.ledger, Bus: r.bus, Store: r.store, Views: contract.Views(), Clock: time.Now, Log: zerolog.Nop(),
+		Ledger: r.ledger, Bus: r.bus, Store: r.store, Clock: time.Now, Log: zerolog.Nop(),
 	})
 	require.NoError(r.t, err)
 	r.seq, r.at = 0, stored.Add(time.Hour)

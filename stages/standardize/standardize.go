@@ -17,16 +17,15 @@ import (
 
 // standardizer is the core. It holds only what New made and may be used concurrently.
 type standardizer struct {
-	cfg   Config
-	views []contract.View
+	cfg Config
 }
 
 // New returns the stage's handler.
-func New(_ context.Context, cfg Config, deps stage.Deps) (stage.Handler, error) {
+func New(_ context.Context, cfg Config, _ stage.Deps) (stage.Handler, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, fmt.Errorf("check configuration: %w", err)
 	}
-	return &standardizer{cfg: cfg, views: deps.Views}, nil
+	return &standardizer{cfg: cfg}, nil
 }
 
 // Handle adds the canonical shape of one document and passes it to route. Content that is
@@ -43,7 +42,7 @@ func (s *standardizer) Handle(ctx context.Context, in *doc.Document) ([]stage.Ou
 	if err != nil {
 		return nil, fault.Permanently(contract.ReasonMalformed, err)
 	}
-	objects := out.Views(contract.ClassStandardized, s.views, body)
+	objects := out.Views(contract.ClassStandardized, body)
 	return []stage.Output{{To: contract.Route, Doc: out, Objects: objects}}, nil
 }
 

@@ -17,6 +17,7 @@ require (
 	github.com/dustin/go-humanize v1.0.1 // indirect
 	github.com/go-json-experiment/json v1.27.2 // indirect
 	github.com/google/uuid v1.6.0 // indirect
+	github.com/jobspy/millrace/deploy/config v0.0.0 // indirect
 	github.com/klauspost/compress v1.20.3 // indirect
 	github.com/klauspost/cpuid/v2 v2.4.0 // indirect
 	github.com/klauspost/crc32 v1.3.0 // indirect
@@ -49,6 +50,7 @@ require (
 )
 
 replace (
+	github.com/jobspy/millrace/deploy/config => ../../deploy/config
 	github.com/jobspy/millrace/schemas => ../../schemas
 	github.com/jobspy/millrace/shared => ../../shared
 )

@@ -23,12 +23,11 @@ const statusValid = "valid"
 // validator is the core. It holds only what New made and may be used concurrently.
 type validator struct {
 	cfg     Config
-	views   []contract.View
 	schemas map[string]*schema
 }
 
 // New returns the stage's handler, with every schema compiled.
-func New(_ context.Context, cfg Config, deps stage.Deps) (stage.Handler, error) {
+func New(_ context.Context, cfg Config, _ stage.Deps) (stage.Handler, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, fmt.Errorf("check configuration: %w", err)
 	}
@@ -36,7 +35,7 @@ func New(_ context.Context, cfg Config, deps stage.Deps) (stage.Handler, error) 
 	if err != nil {
 		return nil, err
 	}
-	return &validator{cfg: cfg, views: deps.Views, schemas: compiled}, nil
+	return &validator{cfg: cfg, schemas: compiled}, nil
 }
 
 // Handle checks one document and passes it to enrich. All its errors are permanent.
@@ -66,7 +65,7 @@ func (v *validator) Handle(_ context.Context, in *doc.Document) ([]stage.Output,
 	if err != nil {
 		return nil, fault.Permanently(contract.ReasonMalformed, err)
 	}
-	objects := out.Views(contract.ClassValidated, v.views, body)
+	objects := out.Views(contract.ClassValidated, body)
 	return []stage.Output{{To: contract.Enrich, Doc: out, Objects: objects}}, nil
 }
 

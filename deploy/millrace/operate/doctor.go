@@ -16,6 +16,7 @@ import (
 	"github.com/jobspy/millrace/shared/bus"
 	"github.com/jobspy/millrace/shared/codec"
 	"github.com/jobspy/millrace/shared/contract"
+	"github.com/jobspy/millrace/shared/policy"
 	"github.com/jobspy/millrace/shared/store"
 	"github.com/jobspy/millrace/shared/topology"
 )
@@ -68,6 +69,7 @@ type Doctor struct {
 	Data string
 
 	checks []Check
+	names  store.Names // what the buckets are called in the store
 }
 
 // Run makes all checks and returns them in a fixed order.
@@ -105,7 +107,24 @@ func (d *Doctor) broker(ctx context.Context) {
 	}
 	d.sync(ctx)
 	d.topology(ctx, b.JetStream())
+	d.policy(ctx, b)
 	d.brokerClock(ctx, b.JetStream())
+}
+
+// policy checks that the storage policy takes effect.
+func (d *Doctor) policy(ctx context.Context, b *bus.JetStream) {
+	kept, err := policy.Read(ctx, b, policy.Seed(nil))
+	d.names = kept.Buckets
+	switch {
+	case err != nil:
+		d.note("policy", Fail, "", "%v", err)
+	case kept.Refused != nil:
+		d.note("policy", Fail, "millrace config set storage FILE", "%v; the stages keep to what they read before, or to STORE_VIEWS", kept.Refused)
+	case kept.Revision == 0:
+		d.note("policy", Warn, planAdvice, "there is no storage policy, STORE_VIEWS counts")
+	default:
+		d.note("policy", OK, "", "storage, revision %d: %s", kept.Revision, kept.Layout())
+	}
 }
 
 // older reports whether version a comes before b; what cannot be read counts as new.

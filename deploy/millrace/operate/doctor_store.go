@@ -45,7 +45,7 @@ func (d *Doctor) buckets(ctx context.Context, s store.Store) bool {
 			return false
 		}
 		if gone {
-			lacking = append(lacking, bucket)
+			lacking = append(lacking, d.names.Physical(bucket))
 		}
 	}
 	if len(lacking) > 0 {

@@ -14,6 +14,7 @@ import (
 	"github.com/jobspy/millrace/shared/bus"
 	"github.com/jobspy/millrace/shared/bustest"
 	"github.com/jobspy/millrace/shared/contract"
+	"github.com/jobspy/millrace/shared/policy"
 	"github.com/jobspy/millrace/shared/store"
 	"github.com/jobspy/millrace/shared/topology"
 )
@@ -53,13 +54,13 @@ func TestProvisionAndDoctorOnARealBroker(t *testing.T) {
 	require.Equal(t, Fail, before["buckets"])
 	require.NotContains(t, before, "test object")
 
-	would, err := Provision(t.Context(), j.JetStream(), s, plan, true)
+	would, err := Provision(t.Context(), Provisioning{Bus: j, Store: s, Plan: plan, Seed: policy.Seed(nil), DryRun: true})
 	require.NoError(t, err)
 	require.Equal(t, Fail, verdicts(doctor.Run(t.Context()))["streams"], "a dry run changes nothing")
-	did, err := Provision(t.Context(), j.JetStream(), s, plan, false)
+	did, err := Provision(t.Context(), Provisioning{Bus: j, Store: s, Plan: plan, Seed: policy.Seed(nil)})
 	require.NoError(t, err)
 	require.Equal(t, would, did)
-	again, err := Provision(t.Context(), j.JetStream(), s, plan, false)
+	again, err := Provision(t.Context(), Provisioning{Bus: j, Store: s, Plan: plan, Seed: policy.Seed(nil)})
 	require.NoError(t, err)
 	for _, c := range again {
 		require.Equal(t, topology.Unchanged, c.Action, c.Name)
@@ -68,7 +69,7 @@ func TestProvisionAndDoctorOnARealBroker(t *testing.T) {
 	require.Contains(t, after, "disk")
 	delete(after, "disk") // how much room there is, is not the test's
 	require.Equal(t, map[string]Verdict{
-		"broker": OK, "sync": Warn, "streams": OK, "broker clock": OK, "buckets": OK, "store": OK,
+		"broker": OK, "sync": Warn, "streams": OK, "policy": OK, "broker clock": OK, "buckets": OK, "store": OK,
 		"test object": OK, "store clock": OK,
 	}, after)
 	for range s.List(t.Context(), contract.BucketProcessed, "") {

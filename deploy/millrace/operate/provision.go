@@ -6,9 +6,9 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/nats-io/nats.go/jetstream"
-
+	"github.com/jobspy/millrace/shared/bus"
 	"github.com/jobspy/millrace/shared/contract"
+	"github.com/jobspy/millrace/shared/policy"
 	"github.com/jobspy/millrace/shared/store"
 	"github.com/jobspy/millrace/shared/topology"
 )
@@ -16,35 +16,66 @@ import (
 // KindObjects is the kind of a bucket of the object store in the list of changes.
 const KindObjects topology.Kind = "objects"
 
-// Provision makes the broker and the store have everything of t and the buckets, or in a dry
-// run says what it would do. It is idempotent and deletes nothing; what was done before an
-// error is returned with it.
-func Provision(ctx context.Context, js jetstream.JetStream, s store.Store, t topology.Topology, dry bool) ([]topology.Change, error) {
+// KindPolicy is the kind of a policy in the list of changes.
+const KindPolicy topology.Kind = "policy"
+
+// Provisioning is what a line needs to have.
+type Provisioning struct {
+	Bus   *bus.JetStream
+	Store store.Store // its buckets have our names
+	Plan  topology.Topology
+	// Seed becomes the storage policy where there is none.
+	Seed policy.Storage
+	// Names are what the buckets are called in the store, for the list of changes.
+	Names store.Names
+	// DryRun only says what would be done.
+	DryRun bool
+}
+
+// Provision makes the broker and the store have everything of p. It is idempotent and
+// deletes nothing; what was done before an error is returned with it.
+func Provision(ctx context.Context, p Provisioning) ([]topology.Change, error) {
 	// A store that is not there yet is found out before anything is done.
-	if _, err := missing(ctx, s, contract.BucketRaw); err != nil {
+	if _, err := missing(ctx, p.Store, contract.BucketRaw); err != nil {
 		return nil, err
 	}
-	changes, err := topology.Apply(ctx, js, t, dry)
+	changes, err := topology.Apply(ctx, p.Bus.JetStream(), p.Plan, p.DryRun)
 	if err != nil {
 		return changes, err
 	}
 	for _, bucket := range contract.Buckets() {
-		c := topology.Change{Kind: KindObjects, Name: bucket, Action: topology.Unchanged}
 		var made bool
-		if dry {
-			made, err = missing(ctx, s, bucket)
+		if p.DryRun {
+			made, err = missing(ctx, p.Store, bucket)
 		} else {
-			made, err = s.EnsureBucket(ctx, bucket)
+			made, err = p.Store.EnsureBucket(ctx, bucket)
 		}
 		if err != nil {
 			return changes, err
 		}
-		if made {
-			c.Action = topology.Created
-		}
-		changes = append(changes, c)
+		changes = append(changes, change(KindObjects, p.Names.Physical(bucket), made))
 	}
-	return changes, nil
+	// The policy names the buckets, so it comes when they are there.
+	var planted bool
+	if p.DryRun {
+		var kept policy.Kept
+		kept, err = policy.Read(ctx, p.Bus, p.Seed)
+		planted = kept.Revision == 0
+	} else {
+		planted, err = policy.Plant(ctx, p.Bus, p.Seed)
+	}
+	if err != nil {
+		return changes, err
+	}
+	return append(changes, change(KindPolicy, policy.KeyStorage, planted)), nil
+}
+
+func change(kind topology.Kind, name string, made bool) topology.Change {
+	c := topology.Change{Kind: kind, Name: name, Action: topology.Unchanged}
+	if made {
+		c.Action = topology.Created
+	}
+	return c
 }
 
 // missing reports whether a bucket does not exist, without making it.

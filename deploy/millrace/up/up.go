@@ -24,6 +24,7 @@ import (
 	"github.com/jobspy/millrace/deploy/millrace/line"
 	"github.com/jobspy/millrace/shared/bus"
 	"github.com/jobspy/millrace/shared/contract"
+	"github.com/jobspy/millrace/shared/policy"
 	"github.com/jobspy/millrace/shared/stage"
 	"github.com/jobspy/millrace/shared/store"
 	"github.com/jobspy/millrace/shared/telemetry"
@@ -63,6 +64,8 @@ type Instance struct {
 
 	access, secret string
 	monitoring     http.Handler
+	policy         *policy.Watcher
+	names          store.Names
 }
 
 // credentials are the lines of the credentials file.
@@ -98,12 +101,12 @@ func Run(ctx context.Context, c Config, started func(ctx context.Context, i *Ins
 	files := openLogs(filepath.Join(c.Dir, "logs"), c.Logs, c.Level, c.Console)
 	closers = append(closers, files.close)
 
-	i, closeParts, err := open(ctx, &c, files)
+	reg := prometheus.NewRegistry()
+	i, closeParts, err := open(ctx, &c, files, reg)
 	closers = append(closers, closeParts...)
 	if err != nil {
 		return err
 	}
-	reg := prometheus.NewRegistry()
 	running := &group{}
 	i.Ready = running.ready
 	server, err := telemetry.Serve(c.HTTPAddr, reg, running.ready, telemetry.Page{Path: "/jsz", Handler: i.monitoring})
@@ -146,7 +149,7 @@ func stopped(ctx context.Context, err error) error {
 
 // open starts broker and store, makes streams, consumers and buckets, and connects to both.
 // It returns what has to be closed even where it fails.
-func open(ctx context.Context, c *Config, files *logs) (*Instance, []func() error, error) {
+func open(ctx context.Context, c *Config, files *logs, reg prometheus.Registerer) (*Instance, []func() error, error) {
 	var closers []func() error
 	log := files.part(logScheduler)
 	access, secret, err := keys(c.Dir, c.Vars)
@@ -171,8 +174,17 @@ func open(ctx context.Context, c *Config, files *logs) (*Instance, []func() erro
 		return nil, closers, err
 	}
 	closers = append(closers, b.Close)
-	if err := provision(ctx, c.Dir, b, objects.Store); err != nil {
+	follow, err := provision(ctx, c, b, policy.Settings{Bus: b, Metrics: reg, Log: log})
+	if err != nil {
 		return nil, closers, err
+	}
+	closers = append(closers, func() error { follow.Stop(); return nil })
+	names := follow.Storage().Buckets
+	objects.Store = store.Rename(objects.Store, names)
+	for _, bucket := range contract.Buckets() {
+		if _, err := objects.EnsureBucket(ctx, bucket); err != nil {
+			return nil, closers, fmt.Errorf("provision the store: %w", err)
+		}
 	}
 	if err := objects.probe(ctx); err != nil {
 		return nil, closers, err
@@ -186,28 +198,31 @@ func open(ctx context.Context, c *Config, files *logs) (*Instance, []func() erro
 	})
 	return &Instance{
 		Dir: c.Dir, Bus: b, Store: w, Objects: objects.Store, NATSAddr: broker.Addr(), S3Addr: objects.addr,
-		access: access, secret: secret, monitoring: broker.Monitoring(),
+		access: access, secret: secret, monitoring: broker.Monitoring(), policy: follow, names: names,
 	}, closers, nil
 }
 
-// provision makes streams, consumers and buckets. The streams take no more than half of what
-// is free on the disk.
-func provision(ctx context.Context, dir string, b *bus.JetStream, s store.Store) error {
+// provision makes streams, consumers and the storage policy, and follows that. The streams
+// take no more than half of what is free on the disk.
+func provision(ctx context.Context, c *Config, b *bus.JetStream, s policy.Settings) (*policy.Watcher, error) {
 	var disk unix.Statfs_t
-	if err := unix.Statfs(dir, &disk); err != nil {
-		return fmt.Errorf("read the free space of %s: %w", dir, err)
+	if err := unix.Statfs(c.Dir, &disk); err != nil {
+		return nil, fmt.Errorf("read the free space of %s: %w", c.Dir, err)
 	}
 	free := int64(disk.Bavail) * disk.Bsize //nolint:gosec // no disk has 2^63 blocks
 	o := topology.Options{Disk: min(topology.DefaultDisk, free/2)}
 	if _, err := topology.Apply(ctx, b.JetStream(), topology.Plan(o), false); err != nil {
-		return fmt.Errorf("provision the broker: %w", err)
+		return nil, fmt.Errorf("provision the broker: %w", err)
 	}
-	for _, bucket := range contract.Buckets() {
-		if _, err := s.EnsureBucket(ctx, bucket); err != nil {
-			return fmt.Errorf("provision the store: %w", err)
-		}
+	views, err := stage.SeedViews(c.Vars)
+	if err != nil {
+		return nil, err
 	}
-	return nil
+	s.Seed = policy.Seed(views)
+	if _, err := policy.Plant(ctx, b, s.Seed); err != nil {
+		return nil, fmt.Errorf("provision the broker: %w", err)
+	}
+	return policy.Watch(ctx, s)
 }
 
 // group is the stages of the line.
@@ -224,7 +239,7 @@ func (g *group) start(ctx context.Context, c Config, i *Instance, reg prometheus
 	maps.Copy(vars, c.Vars)
 	shared := stage.Shared{
 		Vars: vars, Bus: i.Bus, Store: i.Store, Metrics: stage.NewMetrics(reg, contract.Stages()...),
-		Process: &stage.Process{}, Clock: time.Now,
+		Process: &stage.Process{}, Clock: time.Now, Policy: i.policy, Names: i.names,
 	}
 	for _, d := range line.Stages() {
 		shared.Log = files.stage(d.Stage)

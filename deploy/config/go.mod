@@ -1,0 +1,3 @@
+module github.com/jobspy/millrace/deploy/config
+
+go 1.26.0

@@ -1,0 +1,4 @@
+package main
+
+// storeCmd groups the commands about the object store.
+type storeCmd struct{}

@@ -1,0 +1,96 @@
+package stage
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/rs/zerolog"
+
+	"github.com/jobspy/millrace/shared/bus"
+	"github.com/jobspy/millrace/shared/config"
+	"github.com/jobspy/millrace/shared/contract"
+	"github.com/jobspy/millrace/shared/policy"
+	"github.com/jobspy/millrace/shared/store"
+)
+
+// closeTimeout bounds how long the writer of objects is waited for at the end.
+const closeTimeout = 2 * time.Second
+
+// parts is what a stage in a process of its own is connected to.
+type parts struct {
+	bus     *bus.JetStream
+	policy  *policy.Watcher
+	store   *store.Writer
+	names   store.Names
+	closers []func() error // last opened, first closed
+}
+
+// SeedViews reads from the environment in which views documents are stored as long as the
+// broker has no storage policy.
+func SeedViews(vars map[string]string) ([]contract.View, error) {
+	c, err := config.Parse[Config](vars)
+	return c.Views, err
+}
+
+// connect opens the broker, the policy and the store and waits until all answer. The policy
+// comes before the store, whose buckets it names.
+func connect(ctx context.Context, c config.Common, views []contract.View, s contract.Stage, reg prometheus.Registerer, log zerolog.Logger) (p *parts, err error) {
+	p = &parts{}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, p.close())
+		}
+	}()
+	err = await(ctx, log, "broker", func(ctx context.Context) (err error) {
+		p.bus, err = bus.Connect(ctx, BusSettings(c, string(s), log))
+		return err
+	})
+	if err != nil {
+		return p, err
+	}
+	p.closers = append(p.closers, p.bus.Close)
+	err = await(ctx, log, "policy", func(ctx context.Context) (err error) {
+		p.policy, err = policy.Watch(ctx, policy.Settings{Bus: p.bus, Seed: policy.Seed(views), Metrics: reg, Log: log})
+		return err
+	})
+	if err != nil {
+		return p, err
+	}
+	p.closers = append(p.closers, func() error { p.policy.Stop(); return nil })
+	p.names = p.policy.Storage().Buckets
+	s3, err := store.OpenS3(ctx, S3Settings(c, p.names))
+	if err != nil {
+		return p, err
+	}
+	p.closers = append(p.closers, func() error { s3.Close(); return nil })
+	err = await(ctx, log, "store", func(ctx context.Context) error {
+		can, err := s3.Probe(ctx)
+		if err == nil {
+			log.Info().Interface("store", can).Msg("store probed")
+		}
+		return err
+	})
+	if err != nil {
+		return p, err
+	}
+	p.store = store.NewWriter(store.Rename(s3, p.names), store.WriterSettings{})
+	p.closers = append(p.closers, func() error {
+		// What is acknowledged is stored, so nothing of value waits in the writer by now.
+		ctx, cancel := context.WithTimeout(context.Background(), closeTimeout)
+		defer cancel()
+		return p.store.Close(ctx)
+	})
+	return p, nil
+}
+
+func (p *parts) close() error {
+	var errs []error
+	for len(p.closers) > 0 {
+		last := len(p.closers) - 1
+		errs = append(errs, p.closers[last]())
+		p.closers = p.closers[:last]
+	}
+	return errors.Join(errs...)
+}
