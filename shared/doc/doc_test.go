@@ -10,6 +10,7 @@ import (
 	"github.com/jobspy/millrace/shared/bus"
 	"github.com/jobspy/millrace/shared/contract"
 	"github.com/jobspy/millrace/shared/doc"
+	"github.com/jobspy/millrace/shared/store"
 )
 
 var created = time.Date(2025, 1, 27, 14, 30, 52, 0, time.UTC)
@@ -135,4 +136,43 @@ func TestHeadersThatAreNonsenseCountAsAbsent(t *testing.T) {
 	require.Equal(t, 1, got.Attempt)
 	require.Equal(t, 0, got.Replay)
 	require.Len(t, got.Timeline, 1)
+}
+
+func TestALayoutTravelsInOneForm(t *testing.T) {
+	t.Parallel()
+	l := doc.NewLayout([]contract.View{contract.ByTask, contract.ByDate}, []contract.Class{contract.ClassStandardized, contract.ClassRaw})
+	require.Equal(t, "by_date,by_task_type;raw,standardized", l.String(), "the order in which they were named is of no consequence")
+	require.True(t, l.Keeps(contract.ClassRaw))
+	require.False(t, l.Keeps(contract.ClassValidated))
+	back, err := doc.ParseLayout(l.String())
+	require.NoError(t, err)
+	require.Equal(t, l, back)
+	require.True(t, doc.NewLayout(contract.Views(), nil).Keeps(contract.ClassRaw), "raw is always kept")
+
+	none, err := doc.ParseLayout("")
+	require.NoError(t, err)
+	require.True(t, none.IsZero())
+	require.Equal(t, contract.Views(), none.Views())
+	require.True(t, none.Keeps(contract.ClassEnriched), "a document without a layout is kept as a whole")
+
+	for _, bad := range []string{
+		"by_date", ";raw", "by_date;", "by_date;validated", "by_moon;raw", "by_date;raw,boiled", "by_date,by_date;raw",
+		"by_provider,by_date;raw", "by_date;raw,enriched,validated", "by_date; raw", "by_date;raw;", "by_date;raw,",
+	} {
+		_, err := doc.ParseLayout(bad)
+		require.ErrorContains(t, err, "is no layout", bad)
+	}
+}
+
+func TestALayoutGoesWithItsDocument(t *testing.T) {
+	t.Parallel()
+	d := &doc.Document{Name: "n.json", Layout: doc.NewLayout([]contract.View{contract.ByProvider}, []contract.Class{contract.ClassEnriched})}
+	d.Metadata.Provider = "openai"
+	h := d.Next().Headers(contract.Ingest)
+	require.Equal(t, "by_provider;raw,enriched", h[contract.HeaderLayout])
+	require.Contains(t, contract.Headers(), contract.HeaderLayout, "retries and dead letters keep it")
+	back := doc.FromMessage(&bus.Stored{Header: h})
+	require.Equal(t, d.Layout, back.Layout)
+	require.Equal(t, []store.Ref{{Bucket: contract.BucketProcessed, Key: "enriched/by_provider/openai/n.json"}}, d.Refs(contract.ClassEnriched))
+	require.Empty(t, d.Views(contract.ClassValidated, []byte("{}")))
 }

@@ -100,7 +100,7 @@ func violations(err *jsonschema.ValidationError) []Violation {
 		for _, cause := range e.Causes {
 			gather(cause)
 		}
-		if len(e.Causes) > 0 && !slices.Contains(e.ErrorKind.KeywordPath(), "contains") {
+		if len(e.Causes) > 0 {
 			return
 		}
 		problem := e.ErrorKind.LocalizedString(p)

@@ -73,7 +73,7 @@ func (s Span) Duration() (d time.Duration, keep bool) {
 	} else {
 		number = strings.TrimSuffix(number, "h")
 	}
-	n, err := strconv.ParseUint(number, 10, 16)
+	n, err := strconv.ParseUint(number, 10, 32)
 	if err != nil || n == 0 {
 		return 0, true // the schema lets nothing else but Keep come here
 	}
@@ -128,6 +128,9 @@ func (s *Storage) violations() []Violation {
 	var found []Violation
 	wrong := func(field, format string, args ...any) {
 		found = append(found, Violation{field, fmt.Sprintf(format, args...)})
+	}
+	if !slices.Contains(s.Classes, contract.ClassRaw) {
+		wrong("/classes", "%s is always kept, so it has to be among them", contract.ClassRaw)
 	}
 	taken := map[string]string{}
 	for _, logical := range contract.Buckets() {

@@ -32,8 +32,9 @@ type Config struct {
 	// Heartbeat is how often the broker is told that messages in hand are worked on. It must
 	// be well below the acknowledgement wait of the consumers, 30 s.
 	Heartbeat time.Duration `env:"HEARTBEAT" envDefault:"10s"`
-	// Views are the views in which documents are stored: by_date, by_provider, by_task_type. It
-	// counts until the broker has a storage policy; provision makes one of it.
+	// Views are the views in which documents are stored, until there is a storage policy:
+	// by_date, by_provider, by_task_type. provision and up make the policy of them, once;
+	// afterwards millrace config set storage changes it.
 	Views []contract.View `env:"STORE_VIEWS" envDefault:"by_date,by_provider,by_task_type"`
 	// LedgerTTL is how long after its end a document is remembered, at least 1 min.
 	LedgerTTL time.Duration `env:"LEDGER_TTL" envDefault:"48h"`

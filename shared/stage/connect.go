@@ -30,7 +30,11 @@ type parts struct {
 // SeedViews reads from the environment in which views documents are stored as long as the
 // broker has no storage policy.
 func SeedViews(vars map[string]string) ([]contract.View, error) {
-	c, err := config.Parse[Config](vars)
+	alone := map[string]string{}
+	if v, ok := vars["STORE_VIEWS"]; ok {
+		alone["STORE_VIEWS"] = v
+	}
+	c, err := config.Parse[Config](alone) // whoever asks for views may have other settings of no concern
 	return c.Views, err
 }
 

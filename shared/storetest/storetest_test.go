@@ -21,6 +21,13 @@ func TestWriterOverMemory(t *testing.T) {
 	storetest.Run(t, func(t *testing.T) store.Store { return writer(t, store.NewMemory(nil)) })
 }
 
+func TestRenamedMemory(t *testing.T) {
+	t.Parallel()
+	storetest.Run(t, func(*testing.T) store.Store {
+		return store.Rename(store.NewMemory(nil), store.Names{"llm-raw": "acme-raw"})
+	})
+}
+
 func TestMinIO(t *testing.T) {
 	t.Parallel()
 	set := storetest.MinIO(t)

@@ -17,6 +17,7 @@ import (
 	"github.com/jobspy/millrace/shared/doc"
 	"github.com/jobspy/millrace/shared/fault"
 	"github.com/jobspy/millrace/shared/ledger"
+	"github.com/jobspy/millrace/shared/policy"
 	"github.com/jobspy/millrace/shared/stage"
 	"github.com/jobspy/millrace/shared/store"
 	"github.com/jobspy/millrace/shared/topology"
@@ -33,7 +34,9 @@ type rig struct {
 	store   store.Store
 	ledger  *ledger.Ledger
 	seq     uint64
-	at      time.Time // when the broker stores the messages
+	at      time.Time      // when the broker stores the messages
+	policy  policy.Storage // as it is now
+	now     time.Time      // by the stage's clock
 }
 
 func setup(t *testing.T) *rig {
@@ -46,11 +49,13 @@ func setup(t *testing.T) *rig {
 	}
 	l, err := ledger.OpenLedger(t.Context(), b, time.Hour, time.Now)
 	require.NoError(t, err)
-	h, err := ingest.New(t.Context(), ingest.Config{MaxDocumentBytes: 1 << 20, MaxMetadataBytes: 4 << 10, MaxDepth: 64}, stage.Deps{
-		Ledger: l, Bus: b, Store: s, Clock: time.Now, Log: zerolog.Nop(),
+	r := &rig{t: t, bus: b, store: s, ledger: l, policy: policy.Seed(nil), at: stored, now: stored}
+	r.handler, err = ingest.New(t.Context(), ingest.Config{MaxDocumentBytes: 1 << 20, MaxMetadataBytes: 4 << 10, MaxDepth: 64}, stage.Deps{
+		Ledger: l, Bus: b, Store: s, Clock: func() time.Time { return r.now }, Log: zerolog.Nop(),
+		Policy: func() policy.Storage { return r.policy },
 	})
 	require.NoError(t, err)
-	return &rig{t: t, handler: h, bus: b, store: s, ledger: l, at: stored}
+	return r
 }
 
 // message returns the next raw message on a subject below llm.raw.

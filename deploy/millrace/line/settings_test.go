@@ -62,7 +62,7 @@ func extras() []setting {
 func readBy() map[string]string {
 	return map[string]string{
 		"HTTP_ADDR": eachStage, "LOG_LEVEL": eachStage,
-		"STORE_VIEWS": eachStage + ", replay", "LEDGER_TTL": eachStage + ", replay",
+		"STORE_VIEWS": eachStage + ", provision, replay", "LEDGER_TTL": eachStage + ", replay",
 	}
 }
 
