@@ -23,7 +23,7 @@ import (
 type bundle struct {
 	t       *testing.T
 	bus     *bus.Memory
-	objects *store.Memory
+	objects store.Store
 }
 
 func setup(t *testing.T) *bundle {
@@ -106,6 +106,58 @@ func TestARecordNamesEveryObject(t *testing.T) {
 		require.Len(t, r.Timeline, 2)
 		require.Equal(t, contract.Archive, r.Timeline[1].Stage)
 		require.Len(t, in.Timeline, 1)
+	})
+}
+
+func TestARecordNamesWhatTheLayoutKeeps(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		b := setup(t)
+		in := ended("doc-1")
+		in.Layout = doc.NewLayout([]contract.View{contract.ByTask}, []contract.Class{contract.ClassStandardized})
+		b.put(in, "{}")
+		outs, err := b.stage(nil, nil).Handle(t.Context(), in)
+		require.NoError(t, err, "nobody waits for what is not kept")
+		var r doc.Record
+		require.NoError(t, codec.Unmarshal(outs[0].Body, &r))
+		require.Equal(t, []store.Ref{
+			{Bucket: "llm-raw", Key: "by_task_type/job_extraction/doc-1.json"},
+			{Bucket: "llm-processed", Key: "standardized/by_task_type/job_extraction/doc-1.json"},
+			*in.Outcome.Result,
+		}, r.Objects)
+	})
+}
+
+func TestARecordNamesBucketsAsTheStoreDoes(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		b := setup(t)
+		names := store.Names{contract.BucketRaw: "acme-raw", contract.BucketJobs: "acme-jobs"}
+		for _, name := range names {
+			_, err := b.objects.EnsureBucket(t.Context(), name)
+			require.NoError(t, err)
+		}
+		renamed := func(d *stage.Deps) { d.Store, d.Names = store.Rename(d.Store, names), names }
+		in := ended("doc-1")
+		below := b.objects
+		b.objects = store.Rename(below, names)
+		b.put(in, "what was sent")
+		b.objects = below
+		outs, err := b.stage(nil, renamed).Handle(t.Context(), in)
+		require.NoError(t, err)
+		var r doc.Record
+		require.NoError(t, codec.Unmarshal(outs[0].Body, &r))
+		require.Equal(t, "acme-raw/by_date/2000-01-01/doc-1.json", r.Objects[0].String())
+		require.Equal(t, "acme-jobs/processed/2000-01-01/doc-1.json", r.Result.String())
+
+		_, err = b.bus.Publish(t.Context(), bus.Message{Subject: outs[0].Subject, Body: outs[0].Body})
+		require.NoError(t, err)
+		_, err = b.stage(nil, renamed).Handle(t.Context(), tick())
+		require.NoError(t, err)
+		_, lines := b.manifestOf("2000-01-01")
+		require.Equal(t, "what was sent", *lines[0].Raw, "and what a record names is found")
+		require.NotEmpty(t, lines[0].Result)
+		require.Empty(t, lines[0].Missing)
 	})
 }
 

@@ -58,6 +58,10 @@ func run(m *testing.M) int {
 		return 1
 	}
 	defer func() { _ = os.RemoveAll(dir) }() // a folder of the system's temporary ones
+	if err := restarted(filepath.Join(dir, "before")); err != nil {
+		fmt.Fprintln(os.Stderr, "restart:", err)
+		return 1
+	}
 	ctx, cancel := context.WithCancel(context.Background())
 	started := make(chan *up.Instance, 1)
 	ended := make(chan error, 1)
