@@ -200,6 +200,49 @@ func TestFromPublishToReplay(t *testing.T) {
 	require.Contains(t, stderr, "1 deleted")
 }
 
+func TestTheStoragePolicyIsShownCheckedAndSet(t *testing.T) {
+	t.Parallel()
+	l := setup(t)
+	l.env = append(l.env, "STORE_VIEWS=by_date,by_task_type", "PREFETCH=of no concern here")
+	stdout, stderr := l.do(exitOK, "", "config", "show", "storage")
+	require.Contains(t, stderr, "nobody has set it")
+	require.Contains(t, stdout, `"by_task_type"`)
+	require.NotContains(t, stdout, "by_provider")
+
+	_, stderr = l.do(exitFailed, `{"views":["by_moon"],"retention":{"raw":"30 days"}}`, "config", "set", "storage", "-")
+	require.Contains(t, stderr, "/views/0: value must be one of 'by_date', 'by_provider', 'by_task_type'\n")
+	require.Contains(t, stderr, "/retention/raw: '30 days' does not match pattern")
+	require.Contains(t, stderr, "the storage policy is as it was: 2 things are wrong with the new one")
+	l.do(exitNotFound, "", "config", "set", "storage", filepath.Join(l.data, "nowhere"))
+	l.do(exitUsage, "", "config", "set", "llm", "-")
+
+	file := filepath.Join(l.data, "storage.json")
+	require.NoError(t, os.WriteFile(file, []byte(`{"views":["by_date"],"retention":{"raw":"30d"}}`), 0o600))
+	const difference = "retention.raw: \"keep\" -> \"30d\"\nviews: [\"by_date\",\"by_task_type\"] -> [\"by_date\"]\n"
+	stdout, stderr = l.do(exitOK, "", "config", "set", "storage", file, "--dry-run")
+	require.Equal(t, difference, stdout)
+	require.Contains(t, stderr, "nothing was changed")
+	stdout, _ = l.do(exitOK, "", "config", "set", "storage", file)
+	require.Equal(t, difference, stdout)
+	stdout, stderr = l.do(exitOK, "", "config", "set", "storage", file)
+	require.Empty(t, stdout)
+	require.Contains(t, stderr, "nothing differs")
+	stdout, stderr = l.do(exitOK, "", "config", "show", "storage")
+	require.Empty(t, stderr)
+	require.Contains(t, stdout, `"raw": "30d"`)
+	l.do(exitOK, stdout, "config", "set", "storage", "-")
+
+	kv, err := l.bus.KV(t.Context(), contract.KVConfig)
+	require.NoError(t, err)
+	_, err = kv.Put(t.Context(), "storage", []byte("nonsense"), 0)
+	require.NoError(t, err)
+	_, stderr = l.do(exitFailed, "", "config", "show", "storage")
+	require.Contains(t, stderr, "takes no effect")
+	stdout, _ = l.do(exitFailed, "", "doctor", "--data", l.data, "--nats", l.env[0][len("NATS_URL="):])
+	require.Regexp(t, `fail +policy +the storage policy is refused`, stdout)
+	l.do(exitOK, "", "config", "set", "storage", file)
+}
+
 // bury publishes a dead letter of validate.
 func (l *line) bury(fileID, body string) {
 	l.t.Helper()

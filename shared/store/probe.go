@@ -2,7 +2,9 @@ package store
 
 import (
 	"context"
+	"crypto/md5" //nolint:gosec // the checksum of S3
 	"crypto/rand"
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"net/http"
@@ -28,6 +30,9 @@ type Capabilities struct {
 	Lifecycle      bool `json:"lifecycle"`       // the store knows rules that expire objects
 	Lock           bool `json:"lock"`            // the store knows object locks
 	Encryption     bool `json:"encryption"`      // an object asked to be encrypted at rest says that it is
+	Checksums      bool `json:"checksums"`       // a body that is not that of its MD5 is refused
+	MultiDelete    bool `json:"multi_delete"`    // several objects are deleted in one request
+	ListAfterPut   bool `json:"list_after_put"`  // a listing shows what was put just before
 }
 
 // Probe finds out what the store can do by trying it in S3Settings.Bucket, which must
@@ -59,17 +64,27 @@ func (p *probe) all(ctx context.Context) (caps Capabilities, err error) {
 	if p.before, err = p.archives(ctx); err != nil {
 		return caps, err
 	}
-	if caps.ConditionalPut, err = p.conditional(ctx); err != nil {
-		return caps, err
+	for _, try := range []struct {
+		seen *bool
+		does func(context.Context) (bool, error)
+	}{
+		{&caps.ConditionalPut, p.conditional},
+		{&caps.BatchedPut, p.batched},
+		{&caps.Encryption, p.encryption},
+		{&caps.Checksums, p.checksums},
+		{&caps.ListAfterPut, p.listed},
+		{&caps.MultiDelete, p.deletes},
+	} {
+		if *try.seen, err = try.does(ctx); err != nil {
+			return caps, err
+		}
 	}
-	if caps.BatchedPut, err = p.batched(ctx); err != nil {
-		return caps, err
-	}
-	if caps.Encryption, err = p.encryption(ctx); err != nil {
-		return caps, err
-	}
-	// These only ask for the settings of the bucket; changing them here could keep objects
-	// for ever.
+	return caps, p.settings(ctx, &caps)
+}
+
+// settings finds out which settings of a bucket the store knows. It only asks for them;
+// changing them could keep objects for ever.
+func (p *probe) settings(ctx context.Context, caps *Capabilities) error {
 	_, versioning := p.s.client.GetBucketVersioning(ctx, p.bucket)
 	_, lifecycle := p.s.client.GetBucketLifecycle(ctx, p.bucket)
 	_, _, _, _, lock := p.s.client.GetObjectLockConfig(ctx, p.bucket)
@@ -84,11 +99,11 @@ func (p *probe) all(ctx context.Context) (caps Capabilities, err error) {
 	} {
 		answer, answered := errors.AsType[minio.ErrorResponse](q.err)
 		if q.err != nil && !answered {
-			return caps, classify(ctx, q.err)
+			return classify(ctx, q.err)
 		}
 		*q.known = q.err == nil || q.absent != "" && answer.Code == q.absent
 	}
-	return caps, nil
+	return nil
 }
 
 // conditional puts one key twice and looks at what is there.
@@ -158,6 +173,63 @@ func (p *probe) encryption(ctx context.Context) (bool, error) {
 	return info.Metadata.Get("X-Amz-Server-Side-Encryption") != "", nil
 }
 
+// checksums sends a body with the MD5 of another one, which has to be refused.
+func (p *probe) checksums(ctx context.Context) (bool, error) {
+	ref := p.ref("damaged")
+	sum := md5.Sum([]byte("y")) //nolint:gosec // the checksum of S3
+	_, err := p.s.once.PutObject(ctx, ref.Bucket, ref.Key, strings.NewReader("x"), 1,
+		base64.StdEncoding.EncodeToString(sum[:]), "", minio.PutObjectOptions{DisableContentSha256: true})
+	answer, answered := errors.AsType[minio.ErrorResponse](err)
+	if err != nil && !answered {
+		return false, classify(ctx, err)
+	}
+	return err != nil && answer.StatusCode == http.StatusBadRequest, nil
+}
+
+// listed puts two objects and lists them.
+func (p *probe) listed(ctx context.Context) (bool, error) {
+	for _, o := range p.several() {
+		if err := p.s.putOne(ctx, o); err != nil {
+			return false, err
+		}
+	}
+	n := 0
+	for _, err := range p.s.List(ctx, p.bucket, p.prefix+"several/") {
+		if err != nil {
+			return false, err
+		}
+		n++
+	}
+	return n == len(p.several()), nil
+}
+
+func (p *probe) several() []Object {
+	return []Object{{Ref: p.ref("several/1"), Body: []byte("1")}, {Ref: p.ref("several/2"), Body: []byte("2")}}
+}
+
+// deletes removes in one request what listed put, and looks whether it is gone.
+func (p *probe) deletes(ctx context.Context) (bool, error) {
+	var refs []Ref
+	for _, o := range p.several() {
+		refs = append(refs, o.Ref)
+	}
+	if err := p.s.deleteMany(ctx, p.bucket, refs); err != nil {
+		if _, answered := errors.AsType[minio.ErrorResponse](err); answered {
+			return false, nil
+		}
+		return false, classify(ctx, err)
+	}
+	for _, r := range refs {
+		switch _, err := p.s.Stat(ctx, r); {
+		case err == nil:
+			return false, nil
+		case !errors.Is(err, ErrNotFound):
+			return false, err
+		}
+	}
+	return true, nil
+}
+
 // archives returns the archives of batches in the bucket.
 func (p *probe) archives(ctx context.Context) (map[string]bool, error) {
 	found := map[string]bool{}
@@ -177,7 +249,7 @@ func (p *probe) clean(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), p.s.set.Timeout)
 	defer cancel()
 	var errs []error
-	for _, name := range []string{"once", "batch/1", "batch/2", "sealed"} {
+	for _, name := range []string{"once", "batch/1", "batch/2", "sealed", "damaged", "several/1", "several/2"} {
 		errs = append(errs, p.s.Delete(ctx, p.ref(name)))
 	}
 	after, err := p.archives(ctx)

@@ -211,7 +211,14 @@ func TestRealMinIO(t *testing.T) {
 		require.NoError(t, err)
 		require.Equal(t, store.Capabilities{
 			ConditionalPut: true, BatchedPut: true, Versioning: true, Lifecycle: true, Lock: true,
+			Checksums: true, MultiDelete: true, ListAfterPut: true,
 		}, caps, "encryption needs a key server")
+		took, err := s.Measure(t.Context())
+		require.NoError(t, err)
+		require.Positive(t, took.PutP50)
+		require.Positive(t, took.ParallelPuts)
+		require.Positive(t, took.BatchedObjects)
+		require.Zero(t, took.Missing)
 		for info, err := range s.List(t.Context(), set.Bucket, "") {
 			require.NoError(t, err)
 			t.Errorf("the probe left %q", info.Key)

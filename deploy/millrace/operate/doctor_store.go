@@ -56,34 +56,50 @@ func (d *Doctor) buckets(ctx context.Context, s store.Store) bool {
 	return true
 }
 
-// capabilities says what the store can do. Only the conditional put guards a promise: that
-// a file name is given once.
-func (d *Doctor) capabilities(can store.Capabilities) {
-	var has, lacks []string
-	for _, c := range []struct {
-		name string
-		has  bool
-	}{
+// Capability is one thing that a store can do or not.
+type Capability struct {
+	Name string
+	Has  bool
+}
+
+// CapabilityList names what a store can do, for people.
+func CapabilityList(can store.Capabilities) []Capability {
+	return []Capability{
 		{"conditional put", can.ConditionalPut},
+		{"checksums", can.Checksums},
+		{"list after put", can.ListAfterPut},
 		{"batched put", can.BatchedPut},
+		{"multi-object delete", can.MultiDelete},
 		{"versioning", can.Versioning},
 		{"lifecycle", can.Lifecycle},
 		{"lock", can.Lock},
 		{"encryption", can.Encryption},
-	} {
-		if c.has {
-			has = append(has, c.name)
+	}
+}
+
+// capabilities says what the store can do. Two things guard a promise: the conditional put,
+// that a file name is given once, and the checksums, that a body damaged on its way is
+// refused.
+func (d *Doctor) capabilities(can store.Capabilities) {
+	var has, lacks []string
+	for _, c := range CapabilityList(can) {
+		if c.Has {
+			has = append(has, c.Name)
 		} else {
-			lacks = append(lacks, c.name)
+			lacks = append(lacks, c.Name)
 		}
 	}
 	text := fmt.Sprintf("can do: %s; cannot, and is not asked to: %s", list(has), list(lacks))
-	if !can.ConditionalPut {
+	switch {
+	case !can.ConditionalPut:
 		d.note("store", Warn, "use a store with conditional puts, or names of documents that are unique",
 			"%s; two documents with one file name can take it both", text)
-		return
+	case !can.Checksums:
+		d.note("store", Warn, "use a store that verifies Content-MD5",
+			"%s; a body damaged on its way is stored as it arrives", text)
+	default:
+		d.note("store", OK, "", "%s", text)
 	}
-	d.note("store", OK, "", "%s", text)
 }
 
 func list(names []string) string {

@@ -42,7 +42,7 @@ func verdicts(checks []Check) map[string]Verdict {
 func TestProvisionAndDoctorOnARealBroker(t *testing.T) {
 	t.Parallel()
 	j := bustest.Connect(t, bustest.Server(t))
-	s := probed{Memory: store.NewMemory(nil), can: store.Capabilities{ConditionalPut: true}}
+	s := probed{Memory: store.NewMemory(nil), can: store.Capabilities{ConditionalPut: true, Checksums: true}}
 	plan := topology.Plan(bustest.Options(topology.Options{}))
 	doctor := Doctor{
 		Bus:  func(context.Context) (*bus.JetStream, error) { return j, nil },
