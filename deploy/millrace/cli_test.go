@@ -212,7 +212,7 @@ func TestTheStoragePolicyIsShownCheckedAndSet(t *testing.T) {
 	_, stderr = l.do(exitFailed, `{"views":["by_moon"],"retention":{"raw":"30 days"}}`, "config", "set", "storage", "-")
 	require.Contains(t, stderr, "/views/0: value must be one of 'by_date', 'by_provider', 'by_task_type'\n")
 	require.Contains(t, stderr, "/retention/raw: '30 days' does not match pattern")
-	require.Contains(t, stderr, "the storage policy is as it was: 2 things are wrong with the new one")
+	require.Contains(t, stderr, "the storage policy is as it was, the new one has 2 faults")
 	l.do(exitNotFound, "", "config", "set", "storage", filepath.Join(l.data, "nowhere"))
 	l.do(exitUsage, "", "config", "set", "llm", "-")
 
@@ -222,6 +222,9 @@ func TestTheStoragePolicyIsShownCheckedAndSet(t *testing.T) {
 	stdout, stderr = l.do(exitOK, "", "config", "set", "storage", file, "--dry-run")
 	require.Equal(t, difference, stdout)
 	require.Contains(t, stderr, "nothing was changed")
+	require.NotContains(t, stderr, "buckets")
+	_, stderr = l.do(exitOK, `{"buckets":{"llm-raw":"acme-raw"}}`, "config", "set", "storage", "-", "--dry-run")
+	require.Contains(t, stderr, "names of buckets are read at the start")
 	stdout, _ = l.do(exitOK, "", "config", "set", "storage", file)
 	require.Equal(t, difference, stdout)
 	stdout, stderr = l.do(exitOK, "", "config", "set", "storage", file)

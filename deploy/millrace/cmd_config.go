@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 
 	"github.com/jobspy/millrace/deploy/millrace/operate"
@@ -74,7 +75,7 @@ func (c *configSetCmd) Run(ctx context.Context, g *globals) error {
 		for _, v := range refused.Violations {
 			sayf(g.stderr, "%s\n", printable(v.String()))
 		}
-		return fmt.Errorf("the %s policy is as it was: %d things are wrong with the new one", c.Policy, len(refused.Violations))
+		return fmt.Errorf("the %s policy is as it was, the new one has %d faults", c.Policy, len(refused.Violations))
 	}
 	if err != nil {
 		return err
@@ -89,6 +90,9 @@ func (c *configSetCmd) Run(ctx context.Context, g *globals) error {
 	}
 	for _, d := range differences {
 		sayf(g.stdout, "%s\n", printable(d))
+	}
+	if !maps.Equal(kept.Buckets, next.Buckets) {
+		sayf(g.stderr, "names of buckets are read at the start: stop the line before they change, and move what is stored\n")
 	}
 	switch {
 	case c.DryRun:

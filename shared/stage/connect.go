@@ -38,17 +38,27 @@ func SeedViews(vars map[string]string) ([]contract.View, error) {
 	return c.Views, err
 }
 
+// links says what a stage in a process of its own connects to.
+type links struct {
+	stage   contract.Stage
+	common  config.Common
+	views   []contract.View // until there is a policy
+	metrics prometheus.Registerer
+	log     zerolog.Logger
+}
+
 // connect opens the broker, the policy and the store and waits until all answer. The policy
 // comes before the store, whose buckets it names.
-func connect(ctx context.Context, c config.Common, views []contract.View, s contract.Stage, reg prometheus.Registerer, log zerolog.Logger) (p *parts, err error) {
+func (l links) connect(ctx context.Context) (p *parts, err error) {
 	p = &parts{}
+	log := l.log
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, p.close())
 		}
 	}()
 	err = await(ctx, log, "broker", func(ctx context.Context) (err error) {
-		p.bus, err = bus.Connect(ctx, BusSettings(c, string(s), log))
+		p.bus, err = bus.Connect(ctx, BusSettings(l.common, string(l.stage), log))
 		return err
 	})
 	if err != nil {
@@ -56,7 +66,7 @@ func connect(ctx context.Context, c config.Common, views []contract.View, s cont
 	}
 	p.closers = append(p.closers, p.bus.Close)
 	err = await(ctx, log, "policy", func(ctx context.Context) (err error) {
-		p.policy, err = policy.Watch(ctx, policy.Settings{Bus: p.bus, Seed: policy.Seed(views), Metrics: reg, Log: log})
+		p.policy, err = policy.Watch(ctx, policy.Settings{Bus: p.bus, Seed: policy.Seed(l.views), Metrics: l.metrics, Log: log})
 		return err
 	})
 	if err != nil {
@@ -64,7 +74,7 @@ func connect(ctx context.Context, c config.Common, views []contract.View, s cont
 	}
 	p.closers = append(p.closers, func() error { p.policy.Stop(); return nil })
 	p.names = p.policy.Storage().Buckets
-	s3, err := store.OpenS3(ctx, S3Settings(c, p.names))
+	s3, err := store.OpenS3(ctx, S3Settings(l.common, p.names))
 	if err != nil {
 		return p, err
 	}

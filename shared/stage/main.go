@@ -112,7 +112,7 @@ func Run(ctx context.Context, d Definition, vars map[string]string, logs io.Writ
 	}
 	defer func() { err = errors.Join(err, server.Stop()) }()
 
-	p, err := connect(ctx, c, views, d.Stage, reg, log)
+	p, err := links{stage: d.Stage, common: c, views: views, metrics: reg, log: log}.connect(ctx)
 	if err != nil {
 		return stopped(ctx, err)
 	}
