@@ -14,8 +14,8 @@ type Kept struct {
 	Storage
 	// Revision is that of the key; 0 where the seed counts because there is no key.
 	Revision uint64
-	// Refused says why the value of the key does not take effect, so that Storage is the seed;
-	// nil where it does.
+	// Refused says why the value of the key does not take effect, so that Storage is the last
+	// that Write wrote, or else the seed; nil where it does.
 	Refused error
 }
 
@@ -36,10 +36,28 @@ func Read(ctx context.Context, b bus.Bus, seed Storage) (Kept, error) {
 		return Kept{}, fmt.Errorf("read the storage policy: %w", err)
 	}
 	s, err := ParseStorage(e.Value, seed)
-	if err != nil {
-		return Kept{Storage: seed, Revision: e.Revision, Refused: err}, nil
+	if err == nil {
+		return Kept{Storage: s, Revision: e.Revision}, nil
 	}
-	return Kept{Storage: s, Revision: e.Revision}, nil
+	kept := Kept{Revision: e.Revision, Refused: err}
+	kept.Storage, err = lastGood(ctx, kv, seed)
+	return kept, err
+}
+
+// lastGood returns the last policy that Write wrote, or seed where there is none.
+func lastGood(ctx context.Context, kv bus.KV, seed Storage) (Storage, error) {
+	e, err := kv.Get(ctx, keyLast)
+	if errors.Is(err, bus.ErrNotFound) {
+		return seed, nil
+	}
+	if err != nil {
+		return seed, fmt.Errorf("read the last good storage policy: %w", err)
+	}
+	s, err := ParseStorage(e.Value, seed)
+	if err != nil {
+		return seed, nil //nolint:nilerr // it was good for another release
+	}
+	return s, nil
 }
 
 // Write replaces the policy of revision rev, or makes the key where rev is 0. Somebody else's
@@ -60,6 +78,9 @@ func Write(ctx context.Context, b bus.Bus, s Storage, rev uint64) error {
 	}
 	if err != nil {
 		return fmt.Errorf("write the storage policy: %w", err)
+	}
+	if _, err := kv.Put(ctx, keyLast, text, 0); err != nil {
+		return fmt.Errorf("write the storage policy down as the last good one: %w", err)
 	}
 	return nil
 }

@@ -193,7 +193,11 @@ func TestPlantReadAndWrite(t *testing.T) {
 	kept, err = policy.Read(t.Context(), b, seed)
 	require.NoError(t, err)
 	require.Error(t, kept.Refused)
-	require.Equal(t, seed, kept.Storage)
+	require.Equal(t, next, kept.Storage, "the last good one")
+	w, err := policy.Watch(t.Context(), policy.Settings{Bus: b, Seed: seed, Log: zerolog.Nop()})
+	require.NoError(t, err)
+	defer w.Stop()
+	require.Equal(t, next, w.Storage(), "also for a process that starts now")
 	require.NoError(t, policy.Write(t.Context(), b, next, kept.Revision), "what is bad can be replaced")
 
 	none := bus.NewMemory(nil, nil)

@@ -21,6 +21,10 @@ import (
 // KeyStorage is the key of Storage in LLM_CONFIG.
 const KeyStorage = "storage"
 
+// keyLast holds what was written last by Write. It counts for a process that starts while the
+// value of KeyStorage, from some other client, is a bad one.
+const keyLast = KeyStorage + ".last"
+
 // Storage says how documents are stored. Slices and maps are not changed once it is made.
 type Storage struct {
 	// Views and Classes are where documents are stored that are taken in from now on; at least

@@ -26,6 +26,7 @@ type Settings struct {
 // Watcher follows the storage policy. It may be used concurrently.
 type Watcher struct {
 	seed    Storage
+	last    *Storage // counts where the first value is a bad one; nil after that
 	log     zerolog.Logger
 	current atomic.Pointer[Storage]
 	sub     bus.Subscription
@@ -54,6 +55,11 @@ func Watch(ctx context.Context, s Settings) (*Watcher, error) {
 	if err != nil {
 		return nil, fmt.Errorf("follow the storage policy: %w", err)
 	}
+	last, err := lastGood(ctx, kv, s.Seed)
+	if err != nil {
+		return nil, err
+	}
+	w.last = &last
 	if w.sub, err = kv.Watch(ctx, KeyStorage, w.take); err != nil {
 		return nil, fmt.Errorf("follow the storage policy: %w", err)
 	}
@@ -69,6 +75,8 @@ func Watch(ctx context.Context, s Settings) (*Watcher, error) {
 // take lets a value take effect, if it is a good one. A key that is gone leaves what was
 // there: nobody asked for anything else.
 func (w *Watcher) take(e bus.Entry) {
+	last := w.last
+	w.last = nil
 	if e.Revision == 0 {
 		return
 	}
@@ -82,6 +90,9 @@ func (w *Watcher) take(e bus.Entry) {
 			log = log.Err(err)
 		}
 		log.Msg("policy refused, the one before it stays")
+		if last != nil {
+			w.current.Store(last)
+		}
 		return
 	}
 	w.current.Store(&s)

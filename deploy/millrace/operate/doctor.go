@@ -119,7 +119,7 @@ func (d *Doctor) policy(ctx context.Context, b *bus.JetStream) {
 	case err != nil:
 		d.note("policy", Fail, "", "%v", err)
 	case kept.Refused != nil:
-		d.note("policy", Fail, "millrace config set storage FILE", "%v; the stages keep to what they read before, or to STORE_VIEWS", kept.Refused)
+		d.note("policy", Fail, "millrace config set storage FILE", "%v; the one before it stays", kept.Refused)
 	case kept.Revision == 0:
 		d.note("policy", Warn, planAdvice, "there is no storage policy, STORE_VIEWS counts")
 	default:
