@@ -128,7 +128,7 @@ func ParseStorage(text []byte, seed Storage) (Storage, error) {
 }
 
 // violations returns what a schema cannot say.
-func (s *Storage) violations() []Violation {
+func (s Storage) violations() []Violation {
 	var found []Violation
 	wrong := func(field, format string, args ...any) {
 		found = append(found, Violation{field, fmt.Sprintf(format, args...)})
