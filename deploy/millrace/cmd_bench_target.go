@@ -45,7 +45,7 @@ func (c *benchCmd) running(ctx context.Context, g *globals, do func(context.Cont
 		return err
 	}
 	t := bench.Target{Bus: b, Producer: b, Objects: s, PIDs: c.PIDs, Host: hostOf(ctx, b, g.env["NATS_MONITOR_URL"])}
-	if err := probed(ctx, s, g.common.S3, &t); err != nil {
+	if err := learn(ctx, s, g.common.S3, &t); err != nil {
 		return err
 	}
 	w := store.NewWriter(s, store.WriterSettings{})
@@ -88,7 +88,7 @@ func (c *benchCmd) own(ctx context.Context, g *globals, do func(context.Context,
 		}
 		t.Host.Store = "embedded, in process"
 		if s, ok := i.Objects.(prober); ok {
-			err = probed(ctx, s, common.S3, &t)
+			err = learn(ctx, s, common.S3, &t)
 		}
 		if err == nil {
 			err = do(ctx, t)
@@ -125,8 +125,8 @@ type prober interface {
 	Probe(ctx context.Context) (store.Capabilities, error)
 }
 
-// probed finds out what a store can do.
-func probed(ctx context.Context, s prober, at config.S3, t *bench.Target) error {
+// learn finds out what a store can do.
+func learn(ctx context.Context, s prober, at config.S3, t *bench.Target) error {
 	can, err := s.Probe(ctx)
 	if err != nil {
 		return err
