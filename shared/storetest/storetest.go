@@ -43,6 +43,7 @@ func Run(t *testing.T, open func(t *testing.T) store.Store) {
 		{"odd keys work", oddKeys},
 		{"keys that mean no file are refused", badKeys},
 		{"empty and large bodies work", bodies},
+		{"a part of an object is read by itself", ranges},
 		{"equal bodies are separate objects", equalBodies},
 		{"concurrent writers do not disturb each other", writers},
 		{"a context that is over ends everything", cancelled},

@@ -34,7 +34,10 @@ type local struct {
 	mu sync.Mutex // one bucket is made at a time
 }
 
-var _ store.Store = (*local)(nil)
+var (
+	_ store.Store  = (*local)(nil)
+	_ store.Ranger = (*local)(nil)
+)
 
 // Store returns the objects of s as a store.Store that needs no network. Whoever reads
 // through the server sees the same objects. Objects of one Put with the same body, type and
@@ -66,6 +69,35 @@ func (l *local) get(ctx context.Context, r store.Ref) (*store.Object, error) {
 		return nil, fault.Down(err)
 	}
 	return &store.Object{Ref: r, Body: body, ContentType: value(out.ContentType), Meta: metadata(out.Metadata)}, nil
+}
+
+// GetRange implements store.Ranger.
+func (l *local) GetRange(ctx context.Context, r store.Ref, offset, n int64) ([]byte, error) {
+	body, err := l.getRange(ctx, r, offset, n)
+	if err != nil {
+		return nil, fmt.Errorf("read object %q from byte %d: %w", r, offset, err)
+	}
+	return body, nil
+}
+
+func (l *local) getRange(ctx context.Context, r store.Ref, offset, n int64) ([]byte, error) {
+	if err := check(ctx, r); err != nil || n == 0 {
+		return nil, err
+	}
+	span := fmt.Sprintf("bytes=%d-%d", offset, offset+n-1)
+	out, err := l.disk.GetObject(ctx, &s3.GetObjectInput{Bucket: &r.Bucket, Key: &r.Key, Range: &span})
+	if code(err) == "InvalidRange" {
+		return nil, nil // it ends before
+	}
+	if err != nil {
+		return nil, classify(err)
+	}
+	defer out.Body.Close() //nolint:errcheck // only read
+	body := make([]byte, value(out.ContentLength))
+	if _, err := io.ReadFull(out.Body, body); err != nil {
+		return nil, fault.Down(err)
+	}
+	return body, nil
 }
 
 // Stat implements store.Store.
