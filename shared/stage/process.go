@@ -152,17 +152,19 @@ func (r *Runner) claimed(ctx context.Context, object string) (*store.Object, err
 // attempt calls the handler once: within its time, alone where the message is suspect, and
 // with panics turned into errors.
 func (r *Runner) attempt(ctx context.Context, w *work, d *doc.Document) (outs []Output, err error) {
-	if w.Count() >= suspect {
+	limit, lasting := r.limit(d)
+	switch {
+	case w.Count() >= suspect:
 		if err := r.markAlone(ctx, w); err != nil {
 			return nil, err
 		}
 		r.Process.alone.Lock()
 		defer r.Process.alone.Unlock()
-	} else {
+	case !lasting: // else what is suspect, and all behind it, would wait as long
 		r.Process.alone.RLock()
 		defer r.Process.alone.RUnlock()
 	}
-	limited, cancel := context.WithTimeout(ctx, r.Config.HandleTimeout)
+	limited, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	began := time.Now()
 	defer func() {
@@ -174,9 +176,19 @@ func (r *Runner) attempt(ctx context.Context, w *work, d *doc.Document) (outs []
 	}()
 	outs, err = r.Handler.Handle(limited, d)
 	if err != nil && limited.Err() != nil && ctx.Err() == nil && fault.Of(err).Kind != fault.Permanent {
-		err = fmt.Errorf("not done within %s: %w", r.Config.HandleTimeout, context.DeadlineExceeded)
+		err = fmt.Errorf("not done within %s: %w", limit, context.DeadlineExceeded)
 	}
 	return outs, err
+}
+
+// limit returns how long one attempt at d may take, and whether that is for d alone to say.
+func (r *Runner) limit(d *doc.Document) (limit time.Duration, lasting bool) {
+	if h, ok := r.Handler.(Lasting); ok && d.Timer != "" {
+		if limit := h.Lasts(d); limit > 0 {
+			return limit, true
+		}
+	}
+	return r.Config.HandleTimeout, false
 }
 
 // settle is the failure table: it decides, in one place, what an attempt's end means.

@@ -34,6 +34,15 @@ type GaveUp interface {
 	GaveUp(in *doc.Document, reason contract.Reason, cause error) []Output
 }
 
+// Lasting is implemented by a handler some of whose timers may take longer than one attempt
+// at a document. While such a one is handled it is told to the broker as any other, but it
+// keeps no suspect document waiting for its turn to run alone.
+type Lasting interface {
+	// Lasts returns how long the timer's message may take, and 0 where it is as any other. It
+	// is asked for messages of timers only.
+	Lasts(in *doc.Document) time.Duration
+}
+
 // Output is one message that a handler wants published, with the objects that belong to
 // it. Objects are stored beside publishing; the input is acknowledged when both are done.
 // Several outputs are published in their order, each confirmed before the next.

@@ -1,6 +1,7 @@
 // Package archive is the last stage: it publishes the terminal record of a document once
 // every object that the record names can be read, and it gathers the records of each day,
-// with their documents, into compressed archives that hold each document once.
+// with their documents, into volumes (package volume) that hold each document once, and those
+// into the volumes of weeks and months.
 package archive
 
 import (
@@ -51,11 +52,11 @@ func New(_ context.Context, cfg Config, deps stage.Deps) (stage.Handler, error) 
 	return &archiver{cfg: cfg, deps: deps, states: bus.Bind(deps.Bus, contract.KVJoin)}, nil
 }
 
-// Handle ends a document, or writes the day's archive when its timer says so.
+// Handle ends a document, or brings the archives up to date when its timer says so.
 func (a *archiver) Handle(ctx context.Context, in *doc.Document) ([]stage.Output, error) {
 	switch {
 	case in.Timer == contract.CronArchive:
-		return nil, a.daily(ctx)
+		return nil, a.tick(ctx)
 	case in.Timer != "":
 		return nil, fault.New(contract.ReasonUnroutable, fmt.Sprintf("there is no timer %q", in.Timer))
 	case in.Outcome == nil || in.Outcome.Outcome == "":

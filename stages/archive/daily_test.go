@@ -1,35 +1,49 @@
 package archive
 
 import (
-	"bytes"
+	"context"
 	"fmt"
 	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
 
-	"github.com/klauspost/compress/zstd"
+	"github.com/rs/zerolog"
 	"github.com/stretchr/testify/require"
 
 	"github.com/jobspy/millrace/shared/bus"
-	"github.com/jobspy/millrace/shared/codec"
 	"github.com/jobspy/millrace/shared/contract"
 	"github.com/jobspy/millrace/shared/doc"
 	"github.com/jobspy/millrace/shared/fault"
 	"github.com/jobspy/millrace/shared/stage"
+	"github.com/jobspy/millrace/shared/stagetest"
 	"github.com/jobspy/millrace/shared/store"
+	"github.com/jobspy/millrace/shared/volume"
 )
+
+const oneDay = 24 * time.Hour
 
 // complete brings a document to its end: its objects and its record are there.
 func (b *bundle) complete(fileID, raw string) *doc.Document {
 	b.t.Helper()
 	in := ended(fileID)
+	in.Metadata.Checksum = "sha256:" + doc.Sum([]byte(raw))
 	b.put(in, raw)
 	outs, err := b.stage(nil, nil).Handle(b.t.Context(), in)
 	require.NoError(b.t, err)
-	_, err = b.bus.Publish(b.t.Context(), bus.Message{Subject: outs[0].Subject, Body: outs[0].Body})
+	_, err = b.bus.Publish(b.t.Context(), bus.Message{
+		Subject: outs[0].Subject, Body: outs[0].Body, Header: in.Headers(contract.Archive),
+	})
 	require.NoError(b.t, err)
 	return in
+}
+
+// several completes documents named <name>-0 and so on.
+func (b *bundle) several(name string, n int) {
+	b.t.Helper()
+	for i := range n {
+		b.complete(fmt.Sprintf("%s-%d", name, i), `{"n": 1}`)
+	}
 }
 
 func tick() *doc.Document { return &doc.Document{Timer: contract.CronArchive, Attempt: 1} }
@@ -41,138 +55,237 @@ func (b *bundle) archive(settings map[string]string) error {
 	return err
 }
 
-// manifestOf reads the manifest of a day and checks all that it says about its parts.
-func (b *bundle) manifestOf(day string) (manifest, []line) {
+// now archives by hand, the running day too.
+func (b *bundle) now() Done {
 	b.t.Helper()
-	o, err := b.objects.Get(b.t.Context(), dailyRef(day, "manifest.json"))
+	done, err := Run(b.t.Context(), stagetest.Config[Config](b.t, nil), b.deps(), Options{Now: true})
 	require.NoError(b.t, err)
-	var m manifest
-	require.NoError(b.t, codec.Unmarshal(o.Body, &m))
-	var all []line
-	for i, p := range m.Parts {
-		require.Equal(b.t, fmt.Sprintf("daily/%s/part-%d.jsonl.zst", day, i+1), p.Key)
-		o, err := b.objects.Get(b.t.Context(), store.Ref{Bucket: contract.BucketArchive, Key: p.Key})
-		require.NoError(b.t, err)
-		require.Equal(b.t, doc.Sum(o.Body), p.SHA256)
-		require.Len(b.t, o.Body, p.Bytes)
-		z, err := zstd.NewReader(bytes.NewReader(o.Body))
-		require.NoError(b.t, err)
-		var text bytes.Buffer
-		_, err = text.ReadFrom(z)
-		require.NoError(b.t, err)
-		z.Close()
-		lines := strings.Split(strings.TrimSuffix(text.String(), "\n"), "\n")
-		require.Len(b.t, lines, p.Documents)
-		for n, l := range lines {
-			var one line
-			require.NoError(b.t, codec.Unmarshal([]byte(l), &one))
-			all = append(all, one)
-			if n == 0 {
-				require.Equal(b.t, p.FirstSeq, one.Seq)
-			}
-		}
-		require.Equal(b.t, p.LastSeq, all[len(all)-1].Seq)
-	}
-	require.Len(b.t, all, m.Documents)
-	return m, all
+	return done
 }
 
-func TestEachDayHasItsDocumentsWithAllTheirForms(t *testing.T) {
+func (b *bundle) deps() stage.Deps {
+	return stage.Deps{Bus: b.bus, Store: b.objects, Views: contract.Views(), Clock: time.Now, Log: zerolog.Nop()}
+}
+
+func period(t *testing.T, kind volume.Kind, name string) volume.Period {
+	t.Helper()
+	p, err := volume.Parse(kind, name)
+	require.NoError(t, err)
+	return p
+}
+
+// volume reads a volume whole.
+func (b *bundle) volume(kind volume.Kind, name string) (*volume.Manifest, []volume.Placed) {
+	b.t.Helper()
+	v, err := volume.Open(b.t.Context(), b.objects, period(b.t, kind, name))
+	require.NoError(b.t, err)
+	var all []volume.Placed
+	for d, err := range v.Documents(b.t.Context()) {
+		require.NoError(b.t, err)
+		all = append(all, d)
+	}
+	require.Len(b.t, all, v.Manifest.Documents)
+	return v.Manifest, all
+}
+
+// none requires that there is no such volume.
+func (b *bundle) none(kind volume.Kind, name string) {
+	b.t.Helper()
+	_, err := volume.Open(b.t.Context(), b.objects, period(b.t, kind, name))
+	require.ErrorIs(b.t, err, store.ErrNotFound)
+}
+
+func TestADayIsArchivedWhenItIsOver(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		b := setup(t)
 		require.NoError(t, b.archive(nil), "nothing to do is no error")
+		b.several("doc", 2)
+		require.NoError(t, b.archive(nil))
+		b.none(volume.Daily, "2000-01-01")
+		pass(oneDay)
+		require.NoError(t, b.archive(nil))
+		b.none(volume.Daily, "2000-01-01")
+		pass(dayGrace)
+		require.NoError(t, b.archive(nil))
+		m, docs := b.volume(volume.Daily, "2000-01-01")
+		require.Len(t, m.Parts, 1)
+		require.Equal(t, "doc-1", docs[1].Header[contract.HeaderFileID])
+		require.NoError(t, b.archive(nil))
+		again, _ := b.volume(volume.Daily, "2000-01-01")
+		require.Equal(t, m, again, "nothing more to do")
+	})
+}
+
+func TestARecordOfTheNextDayEndsADay(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		b := setup(t)
+		b.several("doc", 2)
+		pass(oneDay)
+		b.complete("next", "{}")
+		require.NoError(t, b.archive(nil))
+		b.volume(volume.Daily, "2000-01-01")
+		b.none(volume.Daily, "2000-01-02")
+	})
+}
+
+func TestALineGivesBackEveryObject(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		b := setup(t)
 		b.complete("doc-1", `{"a": 1}`)
 		b.complete("doc-2", "\xff\xfe")
-		pass(24 * time.Hour)
 		gone := b.complete("doc-3", "{}")
 		for _, o := range gone.Views(contract.ClassValidated, nil) {
 			require.NoError(t, b.objects.Delete(t.Context(), o.Ref))
 		}
-		require.NoError(t, b.archive(nil))
-		require.NoError(t, b.archive(nil))
+		half := b.complete("doc-4", "{}")
+		require.NoError(t, b.objects.Delete(t.Context(), half.Views(contract.ClassRaw, contract.Views(), nil)[0].Ref))
+		require.Equal(t, Done{Documents: 4, Parts: 1}, b.now())
 
-		first, lines := b.manifestOf("2000-01-01")
-		require.Len(t, first.Parts, 1)
-		require.Len(t, lines, 2)
-		require.Equal(t, `{"a": 1}`, *lines[0].Raw)
-		require.Equal(t, "\xff\xfe", string(lines[1].RawBase64))
-		require.JSONEq(t, `{"class":"standardized","of":"doc-1"}`, string(lines[0].Standardized))
-		require.JSONEq(t, `{"jobs":[]}`, string(lines[0].Result))
-		require.Contains(t, string(lines[0].Record), `"file_id":"doc-1"`)
-		require.Equal(t, time.Date(2000, 1, 1, 0, 0, 0, 0, time.UTC), lines[0].CompletedAt)
-
-		_, lines = b.manifestOf("2000-01-02")
-		require.Len(t, lines, 1)
-		require.Equal(t, []string{"llm-processed/validated/by_date/2000-01-02/doc-3.json"}, lines[0].Missing)
-		require.Nil(t, lines[0].Validated)
-
-		b.complete("doc-4", "{}")
-		require.NoError(t, b.archive(nil))
-		second, lines := b.manifestOf("2000-01-02")
-		require.Len(t, second.Parts, 2, "what comes later is another part")
-		require.Len(t, lines, 2)
+		_, docs := b.volume(volume.Daily, "2000-01-01")
+		for i, raw := range []string{`{"a": 1}`, "\xff\xfe", "{}", "{}"} {
+			d := docs[i]
+			m, err := b.bus.Get(t.Context(), contract.StreamCompleted, d.Seq)
+			require.NoError(t, err)
+			require.Equal(t, m.Body, d.Record)
+			require.Equal(t, m.Subject, d.Subject)
+			require.Equal(t, m.Time.UTC(), d.CompletedAt)
+			for name, value := range d.Header {
+				require.Equal(t, m.Header[name], value)
+			}
+			require.NotEmpty(t, d.Header[contract.HeaderFileID])
+			require.Equal(t, raw, string(d.Objects[0].Body))
+			for _, o := range d.Stored() {
+				have, err := b.objects.Get(t.Context(), o.Ref)
+				if o.Ref == half.Views(contract.ClassRaw, contract.Views(), nil)[0].Ref {
+					require.ErrorIs(t, err, store.ErrNotFound)
+					continue
+				}
+				require.NoError(t, err)
+				require.Equal(t, have.Body, o.Body)
+				require.Equal(t, have.ContentType, o.ContentType)
+				if len(have.Meta) > 0 {
+					require.Equal(t, have.Meta, o.Meta)
+				}
+			}
+		}
+		require.Len(t, docs[0].Stored(), 13)
+		require.Len(t, docs[2].Stored(), 10)
+		require.Len(t, docs[2].Missing, 3)
+		require.Len(t, docs[3].Stored(), 13, "another view was read")
 	})
 }
 
-func TestPartsAreBounded(t *testing.T) {
+func TestFullPartsAreWrittenAtOnce(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		b := setup(t)
-		for i := range 70 {
-			b.complete(fmt.Sprintf("doc-%d", i), "{}")
-		}
-		require.NoError(t, b.archive(map[string]string{"ARCHIVE_PART_DOCUMENTS": "30"}))
-		m, _ := b.manifestOf("2000-01-01")
-		require.Len(t, m.Parts, 3)
+		b.several("doc", 70)
+		small := map[string]string{"ARCHIVE_PART_DOCUMENTS": "30"}
+		require.NoError(t, b.archive(small))
+		m, _ := b.volume(volume.Daily, "2000-01-01")
+		require.Len(t, m.Parts, 2)
+		require.Equal(t, 60, m.Documents)
 		b.complete("big-1", strings.Repeat("x", 5000))
 		b.complete("big-2", strings.Repeat("x", 5000))
-		require.NoError(t, b.archive(map[string]string{"ARCHIVE_PART_BYTES": "5000"}))
-		m, lines := b.manifestOf("2000-01-01")
-		require.Len(t, m.Parts, 5)
-		require.Len(t, lines, 72)
+		require.NoError(t, b.archive(map[string]string{"ARCHIVE_PART_BYTES": "20000"}))
+		m, docs := b.volume(volume.Daily, "2000-01-01")
+		require.Len(t, m.Parts, 4)
+		require.Len(t, docs, 72)
+		seen := map[uint64]bool{}
+		for _, d := range docs {
+			require.False(t, seen[d.Seq])
+			seen[d.Seq] = true
+		}
 	})
 }
 
-// Invariant: killed at any point and run again, no document twice and none lost.
-func TestNoDocumentIsArchivedTwiceOrLost(t *testing.T) {
+func TestWhatCompletesAfterTheDayWasClosedAmendsIt(t *testing.T) {
 	t.Parallel()
-	for _, after := range []bool{false, true} {
+	synctest.Test(t, func(t *testing.T) {
+		b := setup(t)
+		b.several("doc", 2)
+		require.Equal(t, 2, b.now().Documents)
+		b.complete("late", "{}")
+		require.NoError(t, b.archive(nil))
+		m, _ := b.volume(volume.Daily, "2000-01-01")
+		require.Len(t, m.Parts, 1)
+		pass(oneDay + dayGrace)
+		require.NoError(t, b.archive(nil))
+		m, docs := b.volume(volume.Daily, "2000-01-01")
+		require.Len(t, m.Parts, 2)
+		require.Len(t, docs, 3)
+	})
+}
+
+// snapshot returns every object of the archive.
+func (b *bundle) snapshot() map[string]string {
+	b.t.Helper()
+	all := map[string]string{}
+	for info, err := range b.objects.List(b.t.Context(), contract.BucketArchive, "") {
+		require.NoError(b.t, err)
+		o, err := b.objects.Get(b.t.Context(), info.Ref)
+		require.NoError(b.t, err)
+		all[info.Key] = doc.Sum(o.Body)
+	}
+	return all
+}
+
+// days completes documents on some days from the first of January on, which is a Saturday.
+func (b *bundle) days() {
+	b.t.Helper()
+	for day, n := range []int{1, 2, 0, 4, 0, 1, 2, 0, 0, 0, 1} {
+		b.several(fmt.Sprintf("day%d", day), n)
+		pass(oneDay)
+	}
+}
+
+// Invariant: killed at any point and run again, no document twice and none lost, and the same
+// bytes as if nothing had happened.
+func TestARunThatIsKilledAnywhereLeavesTheSameBytes(t *testing.T) {
+	t.Parallel()
+	settings := map[string]string{"ARCHIVE_PART_DOCUMENTS": "3"}
+	var want map[string]string
+	synctest.Test(t, func(t *testing.T) {
+		b := setup(t)
+		b.days()
+		require.NoError(t, b.archive(settings))
+		want = b.snapshot()
+	})
+	require.Contains(t, want, "daily/2000-01-04/part-2.jsonl.zst")
+	require.Contains(t, want, "weekly/1999-W52/part-1.jsonl.zst")
+	require.Contains(t, want, "weekly/2000-W01/part-3.jsonl.zst")
+	for _, how := range []*failing{{writes: true}, {writes: true, after: true}, {}} {
 		points := int64(0)
-		for kill := int64(1); points == 0 || kill <= points; kill++ {
+		for kill := int64(1); points == 0; kill += how.step() {
 			synctest.Test(t, func(t *testing.T) {
 				b := setup(t)
-				for i := range 4 {
-					b.complete(fmt.Sprintf("doc-%d", i), "{}")
-				}
-				pass(24 * time.Hour)
-				for i := range 3 {
-					b.complete(fmt.Sprintf("doc-b%d", i), "{}")
-				}
-				f := &failing{Store: b.objects, from: kill, to: 1 << 40, after: after}
-				h := b.stage(map[string]string{"ARCHIVE_PART_DOCUMENTS": "3"}, func(d *stage.Deps) {
+				b.days()
+				f := &failing{Store: b.objects, from: kill, to: 1 << 40, after: how.after, writes: how.writes}
+				h := b.stage(settings, func(d *stage.Deps) {
 					d.Store, d.Bus = f, failingBus{b.bus, f}
 				})
 				_, err := h.Handle(t.Context(), tick())
 				if err == nil {
 					points = kill
 				}
-				b.complete("doc-late", "{}")
 				pass(leaseTTL + time.Second)
-				require.NoError(t, b.archive(nil))
-
-				_, one := b.manifestOf("2000-01-01")
-				_, two := b.manifestOf("2000-01-02")
-				seen := map[uint64]int{}
-				for _, l := range append(one, two...) {
-					seen[l.Seq]++
-				}
-				require.Len(t, seen, 8, "killed at call %d, after %v", kill, after)
-				require.Len(t, append(one, two...), 8, "killed at call %d, after %v", kill, after)
+				require.NoError(t, b.archive(settings))
+				require.Equal(t, want, b.snapshot(), "killed at call %d, after %v", kill, how.after)
 			})
 		}
-		require.Greater(t, points, int64(20), "the test has killed too little")
+		require.Greater(t, points, int64(50), "the test has killed too little")
 	}
+}
+
+// step leaves out some of the many calls that only read.
+func (f *failing) step() int64 {
+	if f.writes {
+		return 1
+	}
+	return 5
 }
 
 func TestOnlyOneReplicaArchivesAtATime(t *testing.T) {
@@ -180,6 +293,7 @@ func TestOnlyOneReplicaArchivesAtATime(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := setup(t)
 		b.complete("doc-1", "{}")
+		pass(oneDay + dayGrace)
 		kv, err := b.bus.KV(t.Context(), contract.KVJoin)
 		require.NoError(t, err)
 		_, err = kv.Create(t.Context(), keyLease, []byte("held"), leaseTTL)
@@ -187,36 +301,87 @@ func TestOnlyOneReplicaArchivesAtATime(t *testing.T) {
 		err = b.archive(nil)
 		require.Equal(t, fault.Waiting, fault.Of(err).Kind)
 		require.Equal(t, leaseRetry, fault.Of(err).After)
+		_, err = Run(t.Context(), stagetest.Config[Config](t, nil), b.deps(), Options{})
+		require.ErrorIs(t, err, ErrBusy)
 		pass(leaseTTL + time.Second)
 		require.NoError(t, b.archive(nil))
-		_, lines := b.manifestOf("2000-01-01")
-		require.Len(t, lines, 1)
-		require.Less(t, runLimit, leaseTTL, "a run must end before its lease")
+		b.volume(volume.Daily, "2000-01-01")
 	})
 }
 
-func TestAStreamThatBeganAnewIsArchivedFromItsBeginning(t *testing.T) {
+// slow is a store in which reading takes long.
+type slow struct {
+	store.Store
+	each time.Duration
+}
+
+func (s slow) Get(ctx context.Context, r store.Ref) (*store.Object, error) {
+	if r.Bucket != contract.BucketArchive {
+		pass(s.each)
+	}
+	return s.Store.Get(ctx, r)
+}
+
+func TestTheLeaseIsKeptForAsLongAsARunTakes(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		b := setup(t)
-		b.complete("doc-1", "{}")
-		b.complete("doc-2", "{}")
-		require.NoError(t, b.archive(nil))
+		b.several("doc", 40)
+		pass(oneDay + dayGrace)
+		ended := make(chan error)
+		go func() {
+			_, err := b.stage(nil, func(d *stage.Deps) { d.Store = slow{b.objects, 40 * time.Second} }).Handle(t.Context(), tick())
+			ended <- err
+		}()
+		for range 5 {
+			pass(time.Minute)
+			require.Equal(t, fault.Waiting, fault.Of(b.archive(nil)).Kind)
+		}
+		require.NoError(t, <-ended)
+		b.volume(volume.Daily, "2000-01-01")
+	})
+}
 
-		fresh := setup(t)
-		fresh.objects = b.objects
+func TestARunWithoutALeaseEnds(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		b := setup(t)
+		b.several("doc", 40)
+		pass(oneDay + dayGrace)
+		ended := make(chan error)
+		go func() {
+			_, err := b.stage(nil, func(d *stage.Deps) { d.Store = slow{b.objects, 40 * time.Second} }).Handle(t.Context(), tick())
+			ended <- err
+		}()
+		pass(time.Second)
 		kv, err := b.bus.KV(t.Context(), contract.KVJoin)
 		require.NoError(t, err)
-		e, err := kv.Get(t.Context(), keyState)
+		_, err = kv.Put(t.Context(), keyLease, []byte("taken over"), time.Hour)
 		require.NoError(t, err)
-		kv, err = fresh.bus.KV(t.Context(), contract.KVJoin)
-		require.NoError(t, err)
-		_, err = kv.Put(t.Context(), keyState, e.Value, 0)
-		require.NoError(t, err)
-		fresh.complete("doc-3", "{}")
-		require.NoError(t, fresh.archive(nil))
-		_, lines := fresh.manifestOf("2000-01-01")
-		require.Len(t, lines, 3)
+		require.Error(t, <-ended)
+		b.none(volume.Daily, "2000-01-01")
+		_, err = kv.Get(t.Context(), keyLease)
+		require.NoError(t, err, "the lease of somebody else is left alone")
+	})
+}
+
+func TestARunEndsBetweenPartsWhenItsTimeIsOver(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		b := setup(t)
+		b.several("doc", 200)
+		pass(oneDay + dayGrace)
+		settings := map[string]string{"ARCHIVE_PART_DOCUMENTS": "50", "ARCHIVE_TIMEOUT": "30s"}
+		h := b.stage(settings, func(d *stage.Deps) { d.Store = slow{b.objects, time.Second} })
+		require.Equal(t, 30*time.Second, h.(stage.Lasting).Lasts(tick())) //nolint:forcetypeassert // it must
+		_, err := h.Handle(t.Context(), tick())
+		require.Equal(t, fault.Waiting, fault.Of(err).Kind)
+		m, _ := b.volume(volume.Daily, "2000-01-01")
+		require.NotEmpty(t, m.Parts)
+		require.Less(t, len(m.Parts), 4)
+		require.NoError(t, b.archive(settings))
+		m, _ = b.volume(volume.Daily, "2000-01-01")
+		require.Equal(t, 200, m.Documents)
 	})
 }
 
@@ -224,14 +389,15 @@ func TestARecordThatIsNoneIsKeptAsItIs(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		b := setup(t)
-		for _, body := range []string{"no json \xff", `{"objects":7}`} {
+		bodies := []string{"no json \xff", `{"objects":7}`, "", "null"}
+		for _, body := range bodies {
 			_, err := b.bus.Publish(t.Context(), bus.Message{Subject: "llm.completed.x.y", Body: []byte(body)})
 			require.NoError(t, err)
 		}
-		require.NoError(t, b.archive(nil))
-		_, lines := b.manifestOf("2000-01-01")
-		require.Len(t, lines, 2)
-		require.Equal(t, "\"no json \uFFFD\"", string(lines[0].Record))
-		require.Equal(t, `{"objects":7}`, string(lines[1].Record))
+		b.now()
+		_, docs := b.volume(volume.Daily, "2000-01-01")
+		for i, body := range bodies {
+			require.Equal(t, body, string(docs[i].Record))
+		}
 	})
 }

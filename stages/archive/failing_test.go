@@ -20,6 +20,18 @@ type failing struct {
 	calls    atomic.Int64
 	from, to int64
 	after    bool
+	writes   bool // only writes are counted
+}
+
+// look makes a call that changes nothing.
+func (f *failing) look(call func() error) error {
+	if !f.writes {
+		return f.run(call)
+	}
+	if n := f.calls.Load(); n >= f.from && n <= f.to {
+		return errKilled
+	}
+	return call()
 }
 
 // run makes a call, or fails it.
@@ -46,14 +58,14 @@ func (f *failing) Put(ctx context.Context, objects ...store.Object) []error {
 }
 
 func (f *failing) Get(ctx context.Context, r store.Ref) (o *store.Object, err error) {
-	if end := f.run(func() error { o, err = f.Store.Get(ctx, r); return nil }); end != nil {
+	if end := f.look(func() error { o, err = f.Store.Get(ctx, r); return nil }); end != nil {
 		return nil, end
 	}
 	return o, err
 }
 
 func (f *failing) Stat(ctx context.Context, r store.Ref) (i store.Info, err error) {
-	if end := f.run(func() error { i, err = f.Store.Stat(ctx, r); return nil }); end != nil {
+	if end := f.look(func() error { i, err = f.Store.Stat(ctx, r); return nil }); end != nil {
 		return store.Info{}, end
 	}
 	return i, err
@@ -76,7 +88,7 @@ type failingKV struct {
 }
 
 func (k failingKV) Get(ctx context.Context, key string) (e bus.Entry, err error) {
-	if end := k.f.run(func() error { e, err = k.KV.Get(ctx, key); return nil }); end != nil {
+	if end := k.f.look(func() error { e, err = k.KV.Get(ctx, key); return nil }); end != nil {
 		return bus.Entry{}, end
 	}
 	return e, err

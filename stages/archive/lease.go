@@ -1,0 +1,101 @@
+package archive
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/jobspy/millrace/shared/bus"
+)
+
+const (
+	keyLease = "archive.lease"
+	// leaseTTL is how long a lease outlives its holder.
+	leaseTTL = time.Minute
+	// leaseKeep is how often a lease is renewed.
+	leaseKeep = leaseTTL / 4
+	// leaseGiveUp is how long a lease that could not be renewed is still believed.
+	leaseGiveUp = leaseTTL / 2
+	// leaseFree bounds the giving back.
+	leaseFree = 5 * time.Second
+)
+
+// errLost says that somebody else may be archiving.
+var errLost = errors.New("the archive's lease could not be kept")
+
+// lease keeps other runs of the archive away. It is renewed until release.
+type lease struct {
+	kv   bus.KV
+	stop context.CancelCauseFunc
+	over chan struct{} // closed when nobody renews any more
+
+	mu   sync.Mutex
+	rev  uint64
+	lost bool
+}
+
+// takeLease takes the lease and returns a context that ends when it is lost. Error: ErrBusy.
+func takeLease(ctx context.Context, kv bus.KV) (*lease, context.Context, error) {
+	rev, err := kv.Create(ctx, keyLease, []byte("held"), leaseTTL)
+	if errors.Is(err, bus.ErrExists) {
+		return nil, nil, ErrBusy
+	}
+	if err != nil {
+		return nil, nil, fmt.Errorf("take the archive's lease: %w", err)
+	}
+	ctx, stop := context.WithCancelCause(ctx)
+	l := &lease{kv: kv, rev: rev, stop: stop, over: make(chan struct{})}
+	go l.keep(ctx)
+	return l, ctx, nil
+}
+
+// keep renews the lease until ctx ends.
+func (l *lease) keep(ctx context.Context) {
+	defer close(l.over)
+	t := time.NewTicker(leaseKeep)
+	defer t.Stop()
+	for last := time.Now(); ; {
+		select {
+		case <-ctx.Done():
+			return
+		case <-t.C:
+		}
+		err := l.hold(ctx)
+		if err == nil {
+			last = time.Now()
+		} else if errors.Is(err, bus.ErrRevision) || time.Since(last) >= leaseGiveUp {
+			l.stop(errors.Join(errLost, err))
+			return
+		}
+	}
+}
+
+// hold makes sure that the lease is still ours.
+func (l *lease) hold(ctx context.Context) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	rev, err := l.kv.Update(ctx, keyLease, []byte("held"), l.rev, leaseTTL)
+	if err != nil {
+		l.lost = l.lost || errors.Is(err, bus.ErrRevision)
+		return fmt.Errorf("keep the archive's lease: %w", err)
+	}
+	l.rev = rev
+	return nil
+}
+
+// release gives the lease back unless it was lost.
+func (l *lease) release() error {
+	l.stop(context.Canceled)
+	<-l.over
+	if l.lost {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), leaseFree)
+	defer cancel()
+	if err := l.kv.Delete(ctx, keyLease); err != nil {
+		return fmt.Errorf("give back the archive's lease: %w", err)
+	}
+	return nil
+}
