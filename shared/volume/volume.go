@@ -161,7 +161,7 @@ func (v *Volume) read(ctx context.Context, p *Part, x *Index, e Entry) (Placed, 
 		return Placed{}, damaged(p.Key, "frame %d, byte %d of its lines: %w", e.Frame, e.Offset, err)
 	}
 	if d.Seq != e.Seq || d.entry().FileID != e.FileID {
-		return Placed{}, damaged(p.Index.Key, "%q points at the line of another document", e.FileID)
+		return Placed{}, damaged(p.Key, "the index takes another line for that of %q", e.FileID)
 	}
 	return Placed{Document: d, Part: p, Frame: e.Frame, Line: line}, nil
 }
