@@ -70,6 +70,7 @@ type cli struct {
 	Replay      replayCmd      `cmd:"" help:"Refill the line from the bucket of raw documents."`
 	Config      configCmd      `cmd:"" help:"Show or change the policy that is taken up without a restart."`
 	Store       storeCmd       `cmd:"" help:"Find out what the object store can do."`
+	Archive     archiveCmd     `cmd:"" help:"Bring the archive up to date, look at it, prove it, restore from it."`
 	Doctor      doctorCmd      `cmd:"" help:"Prove the settings that keep data."`
 	Bench       benchCmd       `cmd:"" help:"Measure the line's rate and latency beside the limits."`
 	Healthcheck healthcheckCmd `cmd:"" help:"Ask a process whether it is ready; for containers."`

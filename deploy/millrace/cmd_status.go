@@ -5,11 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strconv"
 	"time"
 
 	"github.com/jobspy/millrace/deploy/millrace/operate"
 	"github.com/jobspy/millrace/shared/doc"
+	"github.com/jobspy/millrace/shared/store"
 )
 
 // statusCmd shows the queues or one document.
@@ -21,7 +23,7 @@ type statusCmd struct {
 
 // Help is shown by millrace status --help.
 func (*statusCmd) Help() string {
-	return `Without a file_id: what waits (pending) and is being worked on (processing) in each stage and lane, and how many documents have completed and failed. With one: where the document is, or how it ended; the exit code is 3 where it is unknown.
+	return `Without a file_id: what waits (pending) and is being worked on (processing) in each stage and lane, and how many documents have completed and failed. With one: where the document is, or how it ended; of a completed one also which of its objects are gone and where the archive holds it. The exit code is 3 where it is unknown.
 
 Examples:
   millrace status
@@ -51,7 +53,9 @@ func (c *statusCmd) Run(ctx context.Context, g *globals) error {
 	if err != nil {
 		return err
 	}
-	d, err := operate.FindDocument(ctx, b, l, c.FileID)
+	d, err := operate.FindDocument(ctx, operate.Sources{
+		Bus: b, Ledger: l, Store: func(ctx context.Context) (store.Store, error) { return g.store(ctx) },
+	}, c.FileID)
 	if errors.Is(err, operate.ErrUnknown) {
 		return notFoundf("%w", err)
 	}
@@ -118,11 +122,23 @@ func printDocument(w io.Writer, d *operate.Document) error {
 		t.row("dead letter", fmt.Sprintf("%d (millrace dlq show %d)", d.DeadLetter, d.DeadLetter))
 	}
 	if d.Result != nil {
-		t.row("result", d.Result.String())
+		result := d.Result.String()
+		if slices.Contains(d.Gone, *d.Result) {
+			result += " (gone)"
+		}
+		t.row("result", result)
 	}
 	for _, o := range d.Objects {
-		t.row("object", o.String())
+		name := "object"
+		if slices.Contains(d.Gone, o) {
+			name = "gone"
+		}
+		t.row(name, o.String())
 	}
+	if a := d.Archived; a != nil {
+		t.row("archived", fmt.Sprintf("%s, in %s/%s", a.Volume, a.Bucket, a.Part))
+	}
+	field("store", d.StoreError)
 	for _, s := range d.Sources {
 		t.row("source", fmt.Sprintf("%s  %s  %d jobs  %s", s.Source, s.Status, s.Jobs, s.Error))
 	}

@@ -26,6 +26,8 @@ const (
 type Restore struct {
 	Store  store.Store
 	FileID string // only this document; empty means all
+	// Within takes only documents that completed then; the zero Period takes all.
+	Within Period
 	DryRun bool   // nothing is written, only counted
 	// Conflict is called for each object that is there and is another; nil is allowed.
 	Conflict func(store.Ref)
@@ -87,7 +89,7 @@ func (g *restoring) run(ctx context.Context, v *Volume) error {
 		if err != nil {
 			return err
 		}
-		if g.several[d.entry().FileID] {
+		if g.several[d.entry().FileID] || !g.wanted(d.Document) {
 			continue
 		}
 		if err := g.take(ctx, d.Document, d.Stored()); err != nil {
@@ -102,6 +104,10 @@ func (g *restoring) run(ctx context.Context, v *Volume) error {
 	return g.flush(ctx)
 }
 
+func (g *restoring) wanted(d *Document) bool {
+	return g.Within.Name == "" || g.Within.Contains(d.CompletedAt)
+}
+
 // newest takes a document that may have several records: where they name the same object, the
 // newest counts.
 func (g *restoring) newest(ctx context.Context, v *Volume, fileID string) error {
@@ -110,7 +116,9 @@ func (g *restoring) newest(ctx context.Context, v *Volume, fileID string) error 
 		if err != nil {
 			return err
 		}
-		all = append(all, d.Document)
+		if g.wanted(d.Document) {
+			all = append(all, d.Document)
+		}
 	}
 	slices.SortStableFunc(all, func(a, b *Document) int { return b.CompletedAt.Compare(a.CompletedAt) })
 	had := map[store.Ref]bool{}

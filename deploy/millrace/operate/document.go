@@ -47,8 +47,13 @@ type Document struct {
 	Attempt   int              `json:"attempt,omitzero"` // the coming one, while a retry waits
 	At        time.Time        `json:"at,omitzero"`      // when the state was reached
 	// DeadLetter is the sequence of the dead letter in LLM_DLQ.
-	DeadLetter uint64             `json:"dead_letter,omitzero"`
-	Objects    []store.Ref        `json:"objects,omitzero"`
+	DeadLetter uint64      `json:"dead_letter,omitzero"`
+	Objects    []store.Ref `json:"objects,omitzero"`
+	// Gone are those of Objects and Result that do not exist any more.
+	Gone     []store.Ref `json:"gone,omitzero"`
+	Archived *Archived   `json:"archived,omitzero"` // of a completed one that is in the archive
+	// StoreError says why Gone and Archived are not known.
+	StoreError string             `json:"store_error,omitzero"`
 	Result     *store.Ref         `json:"result,omitzero"`
 	Sources    []doc.SourceReport `json:"sources,omitzero"`
 	Timeline   []doc.Step         `json:"timeline,omitzero"`
@@ -62,23 +67,38 @@ const (
 	scanSlack = time.Minute
 )
 
+// Sources is what FindDocument looks into.
+type Sources struct {
+	Bus    bus.Bus
+	Ledger *ledger.Ledger
+	// Store opens the object store, in which the archive is; it is called when it is needed. Nil
+	// leaves it out.
+	Store func(ctx context.Context) (store.Store, error)
+}
+
 // FindDocument looks a document up. Error: ErrUnknown.
-func FindDocument(ctx context.Context, b bus.Bus, l *ledger.Ledger, fileID string) (Document, error) {
-	f := finder{bus: b, d: Document{FileID: fileID}}
-	e, err := l.Read(ctx, fileID)
+func FindDocument(ctx context.Context, s Sources, fileID string) (Document, error) {
+	f := finder{bus: s.Bus, open: s.Store, d: Document{FileID: fileID}}
+	e, err := s.Ledger.Read(ctx, fileID)
 	switch {
 	case errors.Is(err, bus.ErrNotFound):
 		err = f.unledgered(ctx)
 	case err == nil:
 		err = f.ledgered(ctx, e)
 	}
+	if err == nil && f.d.State == Completed {
+		f.stored(ctx)
+	}
 	return f.d, err
 }
 
 // finder gathers what is known of one document.
 type finder struct {
-	bus bus.Bus
-	d   Document
+	bus  bus.Bus
+	open func(ctx context.Context) (store.Store, error)
+	d    Document
+
+	recorded time.Time // of the terminal record; zero where it was not found
 }
 
 // ledgered takes up what the ledger says and looks for the rest.
@@ -115,12 +135,15 @@ func (f *finder) unledgered(ctx context.Context) error {
 		func(ctx context.Context) (bool, error) {
 			return f.record(ctx, contract.RootCompleted+".>", time.Time{})
 		},
-		func(ctx context.Context) (bool, error) { return f.dead(ctx, contract.RootDLQ+".>", time.Time{}) },
+		f.longAgo,
 	} {
 		found, err := look(ctx)
 		if err != nil || found {
 			return err
 		}
+	}
+	if f.d.StoreError != "" {
+		return fmt.Errorf("%s: %w, and the archive could not be asked: %s", f.d.FileID, ErrUnknown, f.d.StoreError)
 	}
 	return fmt.Errorf("%s: %w", f.d.FileID, ErrUnknown)
 }
@@ -168,10 +191,7 @@ func (f *finder) record(ctx context.Context, filter string, since time.Time) (bo
 	if err := codec.Unmarshal(m.Body, &r); err != nil {
 		return false, fmt.Errorf("read the terminal record %d of %s: %w", m.Seq, m.Stream, err)
 	}
-	d := &f.d
-	d.State, d.Stage, d.Outcome = Completed, contract.Archive, r.Outcome
-	d.Objects, d.Result, d.Sources, d.Timeline = r.Objects, r.Result, r.Sources, r.Timeline
-	d.fill(&r.Metadata, m)
+	f.completed(&r, m)
 	return true, nil
 }
 

@@ -33,9 +33,13 @@ func (s *set) complete(fileID string) {
 	s.send(contract.CompletedSubject("job_extraction", "openai"), bus.Header{contract.HeaderFileID: fileID}, string(body))
 }
 
+func (s *set) sources() Sources {
+	return Sources{Bus: s.bus, Ledger: s.ledger, Store: s.objects}
+}
+
 func (s *set) find(fileID string) Document {
 	s.t.Helper()
-	d, err := FindDocument(s.t.Context(), s.bus, s.ledger, fileID)
+	d, err := FindDocument(s.t.Context(), s.sources(), fileID)
 	require.NoError(s.t, err)
 	return d
 }
@@ -46,7 +50,7 @@ func TestWhereADocumentIs(t *testing.T) {
 		t.Parallel()
 		s := setup(t)
 		s.accept("other", "{}")
-		_, err := FindDocument(t.Context(), s.bus, s.ledger, "a")
+		_, err := FindDocument(t.Context(), s.sources(), "a")
 		require.ErrorIs(t, err, ErrUnknown)
 	})
 	t.Run("pending by its header", func(t *testing.T) {
@@ -62,7 +66,7 @@ func TestWhereADocumentIs(t *testing.T) {
 		s := setup(t)
 		s.send("llm.raw.job_extraction.openai", nil, envelope("a", `"b"`))
 		require.Equal(t, Pending, s.find("a").State)
-		_, err := FindDocument(t.Context(), s.bus, s.ledger, "b")
+		_, err := FindDocument(t.Context(), s.sources(), "b")
 		require.ErrorIs(t, err, ErrUnknown, "an id in the content is not its own")
 	})
 	t.Run("waiting for a retry of ingest", func(t *testing.T) {
