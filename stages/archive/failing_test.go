@@ -3,6 +3,7 @@ package archive
 import (
 	"context"
 	"errors"
+	"iter"
 	"sync/atomic"
 	"time"
 
@@ -117,3 +118,24 @@ func (k failingKV) Delete(ctx context.Context, key string) (err error) {
 
 // pass lets time go by in a synctest bubble.
 func pass(d time.Duration) { <-time.After(d) }
+
+// Info implements bus.Bus.
+func (b lateBus) Info(ctx context.Context, stream string) (bus.Info, error) {
+	info, err := b.Bus.Info(ctx, stream)
+	info.LastSeq = b.late.Seq
+	return info, err
+}
+
+// Scan implements bus.Bus.
+func (b lateBus) Scan(ctx context.Context, stream, filter string, from uint64) iter.Seq2[*bus.Stored, error] {
+	return func(yield func(*bus.Stored, error) bool) {
+		for m, err := range b.Bus.Scan(ctx, stream, filter, from) {
+			if !yield(m, err) {
+				return
+			}
+		}
+		if from <= b.late.Seq {
+			yield(b.late, nil)
+		}
+	}
+}
