@@ -28,7 +28,7 @@ type Restore struct {
 	FileID string // only this document; empty means all
 	// Within takes only documents that completed then; the zero Period takes all.
 	Within Period
-	DryRun bool   // nothing is written, only counted
+	DryRun bool // nothing is written, only counted
 	// Conflict is called for each object that is there and is another; nil is allowed.
 	Conflict func(store.Ref)
 	// Progress is called now and then; nil is allowed.
