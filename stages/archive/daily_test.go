@@ -358,7 +358,9 @@ func TestARunWithoutALeaseEnds(t *testing.T) {
 		require.NoError(t, err)
 		_, err = kv.Put(t.Context(), keyLease, []byte("taken over"), time.Hour)
 		require.NoError(t, err)
-		require.Error(t, <-ended)
+		err = <-ended
+		require.ErrorIs(t, err, ErrBusy)
+		require.Equal(t, fault.Waiting, fault.Of(err).Kind)
 		b.none(volume.Daily, "2000-01-01")
 		_, err = kv.Get(t.Context(), keyLease)
 		require.NoError(t, err, "the lease of somebody else is left alone")

@@ -65,7 +65,10 @@ func (l *lease) keep(ctx context.Context) {
 		err := l.hold(ctx)
 		if err == nil {
 			last = time.Now()
-		} else if errors.Is(err, bus.ErrRevision) || time.Since(last) >= leaseGiveUp {
+		} else if errors.Is(err, errLost) || time.Since(last) >= leaseGiveUp {
+			l.mu.Lock()
+			l.lost = true // or so it must be taken
+			l.mu.Unlock()
 			l.stop(errors.Join(errLost, err))
 			return
 		}
@@ -77,8 +80,11 @@ func (l *lease) hold(ctx context.Context) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	rev, err := l.kv.Update(ctx, keyLease, []byte("held"), l.rev, leaseTTL)
+	if errors.Is(err, bus.ErrRevision) {
+		l.lost = true
+		return fmt.Errorf("%w: %w", errLost, err)
+	}
 	if err != nil {
-		l.lost = l.lost || errors.Is(err, bus.ErrRevision)
 		return fmt.Errorf("keep the archive's lease: %w", err)
 	}
 	l.rev = rev

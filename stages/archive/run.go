@@ -104,13 +104,23 @@ func (a *archiver) run(ctx context.Context, o Options, until time.Time) (_ Done,
 		return Done{}, err
 	}
 	defer func() {
+		if errors.Is(context.Cause(ctx), errLost) || errors.Is(err, errLost) {
+			err = fmt.Errorf("%w: %w", ErrBusy, errLost)
+		}
 		if end := l.release(); err == nil {
 			err = end
 		}
 	}()
 	r := &run{archiver: a, Options: o, until: until, kv: kv, lease: l}
+	err = r.all(ctx)
+	r.done.Waiting = r.state.Waiting.Documents
+	return r.done, err
+}
+
+// all does one run's work in its order.
+func (r *run) all(ctx context.Context) error {
 	if err := r.load(ctx); err != nil {
-		return r.done, err
+		return err
 	}
 	due, err := r.look(ctx)
 	if err == nil && due {
@@ -119,8 +129,7 @@ func (a *archiver) run(ctx context.Context, o Options, until time.Time) (_ Done,
 	if err == nil {
 		err = r.merge(ctx)
 	}
-	r.done.Waiting = r.state.Waiting.Documents
-	return r.done, err
+	return err
 }
 
 // save writes down how far the archive has come.
@@ -162,11 +171,15 @@ func (r *run) adopt(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
+		to.Touch(p)
 		v, err := volume.Open(ctx, r.deps.Store, p)
+		if _, damaged := errors.AsType[*volume.DamageError](err); damaged {
+			r.deps.Log.Error().Err(err).Msg("an archive is damaged")
+			continue
+		}
 		if err != nil {
 			return err
 		}
-		to.Touch(p)
 		for _, part := range v.Manifest.Parts {
 			if part.Epoch > last.Epoch || part.Epoch == last.Epoch && part.LastSeq > last.LastSeq {
 				last = part
