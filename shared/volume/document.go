@@ -1,6 +1,7 @@
 package volume
 
 import (
+	"slices"
 	"strings"
 	"time"
 
@@ -62,7 +63,7 @@ func group(r *doc.Record) []Object {
 	seen := map[store.Ref]bool{}
 	refs := r.Objects
 	if r.Result != nil {
-		refs = append(refs[:len(refs):len(refs)], *r.Result)
+		refs = append(slices.Clip(refs), *r.Result)
 	}
 	for _, ref := range refs {
 		if seen[ref] || store.CheckRef(ref) != nil {

@@ -84,7 +84,8 @@ func DecodeLine(text []byte) (*Document, error) {
 		d.Missing = append(d.Missing, r)
 	}
 	if l.Version == 0 {
-		return d, l.fill(d, l.Record)
+		l.fill(d, l.Record)
+		return d, nil
 	}
 	if l.Version != FormatVersion {
 		return nil, fmt.Errorf("the line has version %d, known are up to %d", l.Version, FormatVersion)
@@ -137,11 +138,11 @@ type firstLine struct {
 }
 
 // fill makes the document of a line of version 1.
-func (l *firstLine) fill(d *Document, record codec.Value) error {
+func (l *firstLine) fill(d *Document, record codec.Value) {
 	d.Record = record
 	var r doc.Record
 	if codec.Unmarshal(record, &r) != nil {
-		return nil // it was no record in the first place
+		return // it was no record in the first place
 	}
 	bodies := map[contract.Class][]byte{
 		contract.ClassRaw: l.RawBase64, contract.ClassValidated: l.Validated,
@@ -159,5 +160,4 @@ func (l *firstLine) fill(d *Document, record codec.Value) error {
 			d.Objects = append(d.Objects, o)
 		}
 	}
-	return nil
 }

@@ -7,6 +7,7 @@ import (
 	"encoding/hex"
 	"hash"
 	"iter"
+	"slices"
 
 	"github.com/jobspy/millrace/shared/store"
 )
@@ -96,7 +97,7 @@ func (r *reader) take(ctx context.Context, n int64) ([]byte, error) {
 		}
 		r.next += int64(len(more))
 		_, _ = r.sum.Write(more) // a hash never fails
-		r.window = append(r.window[:len(r.window):len(r.window)], more...)
+		r.window = append(slices.Clip(r.window), more...)
 	}
 	out := r.window[:n]
 	r.window = r.window[n:]

@@ -246,7 +246,7 @@ func TestVolumesOfTheFirstVersionAreRead(t *testing.T) {
 		f, err := Find(t.Context(), b.objects, "old-1")
 		require.NoError(t, err)
 		require.False(t, f.Exact)
-		require.Equal(t, `{"title": "old"}`, string(f.Objects[0].Body))
+		require.Equal(t, []byte(`{"title": "old"}`), f.Objects[0].Body)
 
 		b.several("new", 2)
 		b.archive(10)

@@ -10,7 +10,7 @@ import (
 	"github.com/jobspy/millrace/shared/volume"
 )
 
-func (c *Config) limits() volume.Limits {
+func (c Config) limits() volume.Limits {
 	return volume.Limits{Documents: c.PartDocuments, Bytes: int64(c.PartBytes)}
 }
 

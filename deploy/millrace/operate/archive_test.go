@@ -3,6 +3,7 @@ package operate
 import (
 	"context"
 	"errors"
+	"maps"
 	"testing"
 	"time"
 
@@ -34,9 +35,7 @@ func (s *set) end(fileID string, h bus.Header) []store.Ref {
 	})
 	require.NoError(s.t, err)
 	header := bus.Header{contract.HeaderFileID: fileID, contract.HeaderName: fileID + ".json"}
-	for name, value := range h {
-		header[name] = value
-	}
+	maps.Copy(header, h)
 	s.send(contract.CompletedSubject("job_extraction", "openai"), header, string(body))
 	return refs
 }

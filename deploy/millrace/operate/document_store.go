@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -141,7 +142,7 @@ func (f *finder) remembered(ctx context.Context, found *volume.Found) {
 
 // gone returns those objects that do not exist, in their order.
 func gone(ctx context.Context, s store.Store, objects []store.Ref, result *store.Ref) ([]store.Ref, error) {
-	all := objects[:len(objects):len(objects)]
+	all := slices.Clip(objects)
 	if result != nil {
 		all = append(all, *result)
 	}
