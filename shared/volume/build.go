@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/klauspost/compress/zstd"
+
 	"github.com/jobspy/millrace/shared/doc"
 	"github.com/jobspy/millrace/shared/store"
 )
@@ -29,6 +31,14 @@ type Builder struct {
 	index  Index
 	part   Part
 	zip    packer
+}
+
+// Compress says how hard to compress: fastest, default, better or best; anything else means
+// default. It is to be called before the first Add.
+func (b *Builder) Compress(level string) {
+	if ok, l := zstd.EncoderLevelFromString(level); ok {
+		b.zip.level = l
+	}
 }
 
 // Documents returns how many documents are in the part.

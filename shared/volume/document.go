@@ -37,6 +37,10 @@ type Object struct {
 	Meta        map[string]string
 }
 
+// Held reports whether m is a record that was published again out of a volume, so that it is
+// in the archive already.
+func Held(m *bus.Stored) bool { return m.Header[contract.HeaderRestored] == contract.RestoredArchive }
+
 // New returns the document of a terminal record. Its objects have names and no bodies: they
 // are for the caller to read. A record that cannot be read is in the archive as it is.
 func New(m *bus.Stored) *Document {
@@ -81,17 +85,18 @@ func group(r *doc.Record) []Object {
 	return out
 }
 
-// classOf returns the class of an object, and what all views of the same object share.
+// classOf returns the class of an object, and what all views of the same object share. The key
+// tells, for a bucket may have another name in the store.
 func classOf(ref store.Ref) (class contract.Class, same string) {
 	for _, c := range contract.Classes() {
-		bucket, prefix := contract.ClassBucket(c)
+		_, prefix := contract.ClassBucket(c)
 		rest, ok := strings.CutPrefix(ref.Key, prefix)
-		if !ok || ref.Bucket != bucket {
+		if !ok {
 			continue
 		}
 		parts := strings.Split(rest, "/")
 		if v := contract.View(parts[0]); len(parts) == 3 && (v == contract.ByDate || v == contract.ByProvider || v == contract.ByTask) {
-			return c, string(c) + " " + parts[2]
+			return c, string(c) + " " + ref.Bucket + " " + parts[2]
 		}
 	}
 	return "", ref.String()

@@ -25,12 +25,19 @@ const (
 
 // packer compresses, one piece at a time, so that the same bytes always give the same. Its
 // zero value is ready; only one goroutine may use it.
-type packer struct{ zip *zstd.Encoder }
+type packer struct {
+	level zstd.EncoderLevel // 0 means the usual one
+	zip   *zstd.Encoder
+}
 
 // pack returns b as one frame.
 func (p *packer) pack(b []byte) ([]byte, error) {
 	if p.zip == nil {
-		e, err := zstd.NewWriter(nil, zstd.WithEncoderConcurrency(1), zstd.WithWindowSize(frameLines))
+		opts := []zstd.EOption{zstd.WithEncoderConcurrency(1), zstd.WithWindowSize(frameLines)}
+		if p.level != 0 {
+			opts = append(opts, zstd.WithEncoderLevel(p.level), zstd.WithWindowSize(frameLines))
+		}
+		e, err := zstd.NewWriter(nil, opts...)
 		if err != nil {
 			return nil, fmt.Errorf("begin to compress: %w", err)
 		}

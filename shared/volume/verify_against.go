@@ -25,7 +25,7 @@ func (v *verification) recordsOf(ctx context.Context, take func(*bus.Stored) boo
 		if m.Seq > v.state.LastSeq || !m.Time.Before(v.period.End) {
 			return nil
 		}
-		if v.period.Contains(m.Time) && !take(m) {
+		if v.period.Contains(m.Time) && !Held(m) && !take(m) {
 			return nil
 		}
 	}

@@ -16,6 +16,7 @@ import (
 	"github.com/jobspy/millrace/shared/stage"
 	"github.com/jobspy/millrace/shared/stagetest"
 	"github.com/jobspy/millrace/shared/store"
+	"github.com/jobspy/millrace/shared/volume"
 )
 
 // bundle is a stage with all that it talks to. It lives in a synctest bubble, where time
@@ -152,12 +153,14 @@ func TestARecordNamesBucketsAsTheStoreDoes(t *testing.T) {
 
 		_, err = b.bus.Publish(t.Context(), bus.Message{Subject: outs[0].Subject, Body: outs[0].Body})
 		require.NoError(t, err)
-		_, err = b.stage(nil, renamed).Handle(t.Context(), tick())
+		deps := b.deps()
+		renamed(&deps)
+		_, err = Run(t.Context(), stagetest.Config[Config](t, nil), deps, Options{Now: true})
 		require.NoError(t, err)
-		_, lines := b.manifestOf("2000-01-01")
-		require.Equal(t, "what was sent", *lines[0].Raw, "and what a record names is found")
-		require.NotEmpty(t, lines[0].Result)
-		require.Empty(t, lines[0].Missing)
+		_, docs := b.volume(volume.Daily, "2000-01-01")
+		require.Equal(t, "what was sent", string(docs[0].Objects[0].Body), "and what a record names is found")
+		require.Len(t, docs[0].Objects[0].Refs, 3, "the views of a class are one object")
+		require.Empty(t, docs[0].Missing)
 	})
 }
 

@@ -62,7 +62,7 @@ func (b *bundle) now() Done {
 }
 
 func (b *bundle) deps() stage.Deps {
-	return stage.Deps{Bus: b.bus, Store: b.objects, Views: contract.Views(), Clock: time.Now, Log: zerolog.Nop()}
+	return stage.Deps{Bus: b.bus, Store: b.objects, Clock: time.Now, Log: zerolog.Nop()}
 }
 
 func period(t *testing.T, kind volume.Kind, name string) volume.Period {
@@ -139,7 +139,7 @@ func TestALineGivesBackEveryObject(t *testing.T) {
 			require.NoError(t, b.objects.Delete(t.Context(), o.Ref))
 		}
 		half := b.complete("doc-4", "{}")
-		require.NoError(t, b.objects.Delete(t.Context(), half.Views(contract.ClassRaw, contract.Views(), nil)[0].Ref))
+		require.NoError(t, b.objects.Delete(t.Context(), half.Views(contract.ClassRaw, nil)[0].Ref))
 		require.Equal(t, Done{Documents: 4, Parts: 1}, b.now())
 
 		_, docs := b.volume(volume.Daily, "2000-01-01")
@@ -157,7 +157,7 @@ func TestALineGivesBackEveryObject(t *testing.T) {
 			require.Equal(t, raw, string(d.Objects[0].Body))
 			for _, o := range d.Stored() {
 				have, err := b.objects.Get(t.Context(), o.Ref)
-				if o.Ref == half.Views(contract.ClassRaw, contract.Views(), nil)[0].Ref {
+				if o.Ref == half.Views(contract.ClassRaw, nil)[0].Ref {
 					require.ErrorIs(t, err, store.ErrNotFound)
 					continue
 				}

@@ -89,6 +89,7 @@ func (r *run) fill(ctx context.Context) error {
 		}
 		if f == nil {
 			f = &filling{day: day}
+			f.Compress(r.deps.Storage().Archive.Compression)
 		}
 		f.last = it
 		if err := f.Add(it.document); err != nil {

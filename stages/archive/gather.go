@@ -108,7 +108,7 @@ func (r *run) read(ctx context.Context, from uint64, take func(item) error) erro
 			}
 		}
 		it := item{seq: m.Seq, at: m.Time.UTC(), ready: make(chan error, 1)}
-		if m.Seq > last {
+		if m.Seq > last && !volume.Held(m) {
 			it.document, it.weight = volume.New(m), min(estimate(m), aheadBytes)
 		}
 		if err := take(it); err != nil {

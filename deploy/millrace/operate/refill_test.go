@@ -86,10 +86,10 @@ func (s *set) messages(stream string) []*bus.Stored {
 	return all
 }
 
-// archived is an archive that holds records by file_id.
-type archived map[string][]byte
+// recorded is an archive that holds records by file_id.
+type recorded map[string][]byte
 
-func (a archived) Completed(_ context.Context, fileID string) ([]byte, bool, error) {
+func (a recorded) Completed(_ context.Context, fileID string) ([]byte, bool, error) {
 	record, found := a[fileID]
 	return record, found, nil
 }
@@ -169,7 +169,7 @@ func TestWhatBecomesOfADocumentOfARefill(t *testing.T) {
 			refill: Refill{DryRun: true}, want: Refilled{Fate: RefillCompleted, Record: true},
 		},
 		{
-			name: "it is in the archive", refill: Refill{Archive: archived{"a": nil}},
+			name: "it is in the archive", refill: Refill{Archive: recorded{"a": nil}},
 			want: Refilled{Fate: RefillCompleted, Record: true, Ledger: true}, records: 1,
 		},
 		{
@@ -220,8 +220,8 @@ func TestWhatBecomesOfADocumentOfARefill(t *testing.T) {
 			if tt.prepare != nil {
 				tt.prepare(s)
 			}
-			if a, ok := tt.refill.Archive.(archived); ok {
-				tt.refill.Archive = archived{"a": s.record(o)}
+			if a, ok := tt.refill.Archive.(recorded); ok {
+				tt.refill.Archive = recorded{"a": s.record(o)}
 				require.Len(t, a, 1)
 			}
 			got := s.refill(tt.refill, Selection{})["a"]
@@ -274,7 +274,7 @@ func TestARestoredDocumentIsAsItWas(t *testing.T) {
 	s.keep(fromArchive, "[]")
 	s.result(fromResult)
 	line := s.record(fromArchive)
-	s.refill(Refill{Archive: archived{"b": line}}, Selection{})
+	s.refill(Refill{Archive: recorded{"b": line}}, Selection{})
 	for _, m := range s.messages(contract.StreamCompleted) {
 		id := m.Header[contract.HeaderFileID]
 		require.Equal(t, id+":archive:0:r0", m.Header["Nats-Msg-Id"])
@@ -297,7 +297,7 @@ func TestARestoredDocumentIsAsItWas(t *testing.T) {
 		}, rec)
 	}
 	for _, o := range []doc.Original{fromResult, fromArchive} {
-		d, err := FindDocument(t.Context(), s.bus, s.ledger, o.FileID)
+		d, err := FindDocument(t.Context(), Sources{Bus: s.bus, Ledger: s.ledger}, o.FileID)
 		require.NoError(t, err)
 		require.Equal(t, []any{Completed, contract.OutcomeStored, o.Name}, []any{d.State, d.Outcome, d.Name})
 		opening, _, err := s.ledger.Open(t.Context(), o.FileID, ledger.Entry{SHA256: o.SHA256, Owner: ledger.Owner{Stream: contract.StreamRaw, Seq: 1}})
