@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"strconv"
 	"strings"
 	"sync"
@@ -96,7 +97,7 @@ func (g *gatherer) send(ctx context.Context, m *nats.Msg) (pubAck, error) {
 	}
 	g.mu.Unlock()
 	if full != nil {
-		go g.flush(key, full)
+		go g.flush(key, full) //nolint:gosec // the answer is that of many callers, none of whose contexts counts
 	}
 	select {
 	case a := <-w.done:
@@ -170,9 +171,7 @@ func (g *gatherer) batch(ctx context.Context, all []*gathered) (pubAck, error) {
 	id := nuid.Next()
 	for i, w := range all {
 		m := &nats.Msg{Subject: w.m.Subject, Data: w.m.Data, Header: make(nats.Header, len(w.m.Header)+3)}
-		for name, values := range w.m.Header {
-			m.Header[name] = values
-		}
+		maps.Copy(m.Header, w.m.Header)
 		m.Header[headerBatchID] = []string{id}
 		m.Header[headerBatchSequence] = []string{strconv.Itoa(i + 1)}
 		if i < len(all)-1 {

@@ -13,6 +13,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -97,12 +98,7 @@ const (
 )
 
 func (c Config) has(p Phase) bool {
-	for _, q := range c.Phases {
-		if p == q {
-			return true
-		}
-	}
-	return len(c.Phases) == 0
+	return len(c.Phases) == 0 || slices.Contains(c.Phases, p)
 }
 
 // Target is the line that is measured and what it stands on.

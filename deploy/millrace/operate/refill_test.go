@@ -228,7 +228,7 @@ func TestWhatBecomesOfADocumentOfARefill(t *testing.T) {
 			require.Contains(t, got.Error, tt.err)
 			require.Equal(t, tt.err == "", got.Error == "", got.Error)
 			require.Equal(t, []any{tt.want.Fate, tt.want.Record, tt.want.Ledger}, []any{got.Fate, got.Record, got.Ledger})
-			require.Equal(t, map[bool]int{true: 1}[got.Fate == RefillSent], len(s.messages(contract.StreamRaw)))
+			require.Len(t, s.messages(contract.StreamRaw), map[bool]int{true: 1}[got.Fate == RefillSent])
 			require.Len(t, s.messages(contract.StreamCompleted), tt.records)
 
 			if got.Fate == RefillSent || got.Fate == RefillCompleted && !tt.refill.DryRun {
