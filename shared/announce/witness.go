@@ -68,7 +68,7 @@ func (w *Witness) Hear(body []byte) {
 // where all were. A wait is no work: the slot of ctx is given back meanwhile.
 func (w *Witness) Await(ctx context.Context, refs []store.Ref, patience time.Duration) []store.Ref {
 	one, sums := w.enter(refs)
-	if one.left == 0 {
+	if one == nil {
 		return nil
 	}
 	resume := slot.Pause(ctx)
@@ -83,7 +83,7 @@ func (w *Witness) Await(ctx context.Context, refs []store.Ref, patience time.Dur
 	return w.leave(one, refs, sums)
 }
 
-// enter registers a wait for those of refs that are not known.
+// enter registers a wait for those of refs that are not known. The wait is nil where all are.
 func (w *Witness) enter(refs []store.Ref) (*wait, []uint64) {
 	one := &wait{done: make(chan struct{})}
 	sums := make([]uint64, len(refs))
@@ -95,6 +95,9 @@ func (w *Witness) enter(refs []store.Ref) (*wait, []uint64) {
 			one.left++
 			w.waiting[sums[i]] = append(w.waiting[sums[i]], one)
 		}
+	}
+	if one.left == 0 {
+		return nil, nil
 	}
 	return one, sums
 }
