@@ -39,6 +39,9 @@ func (r *Runner) finish(ctx context.Context, w *work, d *doc.Document, outs []Ou
 	if err := g.Wait(); err != nil {
 		return err
 	}
+	if err := r.after(ctx, d, outs); err != nil {
+		return err
+	}
 	r.acks.add(w)
 	outcome := outcomeOK
 	if len(outs) == 0 {
@@ -46,6 +49,24 @@ func (r *Runner) finish(ctx context.Context, w *work, d *doc.Document, outs []Ou
 	}
 	r.Metrics.outcome(r.Stage, outcome, "")
 	r.log.Debug().Str("file_id", d.Metadata.FileID).Int("outputs", len(outs)).Msg("done")
+	return nil
+}
+
+// after does what outputs leave to be done when they are out. Error: ctx is over.
+func (r *Runner) after(ctx context.Context, d *doc.Document, outs []Output) error {
+	for _, o := range outs {
+		if o.After == nil {
+			continue
+		}
+		permanent := func(err error) bool { return fault.Of(err).Kind == fault.Permanent }
+		err := r.hold(ctx, "afterwards", o.After, permanent)
+		if ctx.Err() != nil {
+			return err
+		}
+		if err != nil {
+			r.log.Error().Err(err).Str("file_id", d.Metadata.FileID).Msg("what was to be done after publishing failed for good")
+		}
+	}
 	return nil
 }
 

@@ -63,6 +63,10 @@ type Output struct {
 	Terminal bool
 
 	Objects []store.Object
+	// After is called when all objects are stored and all outputs published, before the input
+	// is acknowledged; nil is nothing. It is tried again while it fails, unless for good, which
+	// is only logged: what was published stays.
+	After func(ctx context.Context) error
 }
 
 // Announced tells which objects are stored without asking the store.

@@ -42,6 +42,49 @@ func TestDoneIsForwardedWithAnAllowListOfHeaders(t *testing.T) {
 	require.NoError(t, err, "an input is acknowledged only when its objects are stored")
 }
 
+func TestWhatIsToBeDoneAfterwardsIsDoneBeforeTheAcknowledgement(t *testing.T) {
+	t.Parallel()
+	tests := []struct {
+		name  string
+		errs  []error
+		calls int64
+	}{
+		{"once where it works", nil, 1},
+		{"until it works", []error{errors.New("not now"), fault.Down(errors.New("down"))}, 3},
+		{"once where it never will", []error{fault.New(contract.ReasonMalformed, "bad")}, 1},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			var calls atomic.Int64
+			ref := store.Ref{Bucket: contract.BucketProcessed, Key: "k"}
+			var r *rig
+			r = setup(t, options{}, handle(func(_ context.Context, in *doc.Document) ([]stage.Output, error) {
+				outs := next(in)
+				outs[0].Objects = []store.Object{{Ref: ref, Body: []byte("{}")}}
+				outs[0].After = func(ctx context.Context) error {
+					if _, err := r.store.Stat(ctx, ref); err != nil {
+						return fault.Permanently(contract.ReasonMissingObject, err)
+					}
+					if len(r.all("LLM_ENRICH")) != 1 || len(r.all("LLM_VALIDATE")) != 1 {
+						return fault.New(contract.ReasonMalformed, "out of order")
+					}
+					if n := int(calls.Add(1)); n <= len(tt.errs) {
+						return tt.errs[n-1]
+					}
+					return nil
+				}
+				return outs, nil
+			}))
+			r.send(envelope("f1"))
+			r.until("LLM_VALIDATE", 0)
+			require.Equal(t, tt.calls, calls.Load())
+			require.Len(t, r.all("LLM_ENRICH"), 1)
+			require.Empty(t, r.all(contract.StreamDLQ))
+		})
+	}
+}
+
 func TestPermanentBecomesADeadLetterAtOnce(t *testing.T) {
 	t.Parallel()
 	var calls atomic.Int64

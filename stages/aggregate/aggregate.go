@@ -96,14 +96,25 @@ func (a *aggregator) direct(ctx context.Context, in *doc.Document) ([]stage.Outp
 	return a.finish(ctx, in, r, doc.Outcome{Outcome: r.Outcome})
 }
 
-// finish writes the result of a document that is not joined and returns the outputs.
+// finish makes the result of a document that is not joined and returns the outputs. The
+// result is stored beside publishing, for the archive waits for it; a large one before that,
+// for whoever gets its answer reads it from the bucket.
 func (a *aggregator) finish(ctx context.Context, in *doc.Document, r *result, o doc.Outcome) ([]stage.Output, error) {
 	r.Metadata = metadata(in)
-	made, err := a.write(ctx, r.Metadata.FileID, func(context.Context, *state) (*result, error) { return r.clone(), nil })
+	d, err := a.draft(ctx, r.Metadata.FileID, r.unchanged)
 	if err != nil {
 		return nil, err
 	}
-	return outputs(in, made, o)
+	outs, err := outputs(in, d.result, o)
+	if err != nil {
+		return nil, err
+	}
+	if len(d.body) > maxAnswer {
+		return outs, d.store(ctx)
+	}
+	outs[0].Objects = []store.Object{{Ref: d.result.ref(), Body: d.body}}
+	outs[0].After = d.confirm
+	return outs, nil
 }
 
 // metadata is the metadata of a result.

@@ -66,7 +66,12 @@ func (a *aggregator) change(ctx context.Context, in *doc.Document) ([]stage.Outp
 	if s.Bytes > a.cfg.MergeMaxBytes {
 		return nil, fault.New(contract.ReasonOversize, fmt.Sprintf("the change has %d bytes", s.Bytes))
 	}
-	outs, err := a.finish(ctx, in, r, doc.Outcome{Outcome: r.Outcome})
+	r.Metadata = metadata(in)
+	made, err := a.write(ctx, c.FileID, r.unchanged) // it is there before somebody names it
+	if err != nil {
+		return nil, err
+	}
+	outs, err := outputs(in, made, doc.Outcome{Outcome: r.Outcome})
 	if err != nil {
 		return nil, err
 	}

@@ -82,6 +82,23 @@ func TestChangesGiveTheSameResultInWhateverOrder(t *testing.T) {
 	require.JSONEq(t, `{"alpha":{"b":1,"a":2},"enriched":{"salary":"90k"},"zeta":1,"verdict":{"verdict":"reject","score":0.25,"issues":["vague"]}}`, extra)
 }
 
+func TestWhatIsSaidWhileAResultIsBeingStoredIsInIt(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	d := document("doc-1", contract.JobExtraction)
+	d.Standard = &doc.Standard{Jobs: []doc.JobPosting{job("a", "1", "Cook", "Cafe", "Perth")}}
+	outs, err := b.made(d)
+	require.NoError(t, err)
+	require.Len(t, outs[0].Objects, 1)
+	require.Empty(t, b.objects.Put(t.Context(), outs[0].Objects...))
+	b.complete("doc-1", ledger.Completed)
+	b.done(enrichment("enr-1", doc.Target{FileID: "doc-1"}, `{"tier":"gold"}`))
+	want := b.object("doc-1")
+	b.settle(outs) // the store took its time
+	require.Equal(t, want, b.object("doc-1"))
+	require.Len(t, b.result("doc-1").Enrichments, 1)
+}
+
 func TestAChangeHasAResultOfItsOwn(t *testing.T) {
 	t.Parallel()
 	b, _ := completed(t)

@@ -1,6 +1,7 @@
 package aggregate
 
 import (
+	"context"
 	"fmt"
 	"maps"
 	"slices"
@@ -57,6 +58,9 @@ func (r *result) encode() ([]byte, error) {
 	}
 	return body, nil
 }
+
+// unchanged is the base of a result that is not joined.
+func (r *result) unchanged(context.Context, *state) (*result, error) { return r.clone(), nil }
 
 // clone copies r so far that applying changes to the copy leaves r as it is.
 func (r *result) clone() *result {

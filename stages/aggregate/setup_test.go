@@ -93,8 +93,30 @@ func job(source, id, title, company, place string) doc.JobPosting {
 	return j
 }
 
-// handle gives a fresh copy of a message to the stage, as the runner would decode it.
+// handle gives a fresh copy of a message to the stage, as the runner would decode it, and
+// does with the outputs what the runner does besides publishing.
 func (b *bundle) handle(d *doc.Document) ([]stage.Output, error) {
+	b.t.Helper()
+	outs, err := b.made(d)
+	b.settle(outs)
+	return outs, err
+}
+
+// settle stores what belongs to outputs, and does what is to be done after that.
+func (b *bundle) settle(outs []stage.Output) {
+	b.t.Helper()
+	for _, o := range outs {
+		for _, err := range b.objects.Put(b.t.Context(), o.Objects...) {
+			require.NoError(b.t, err)
+		}
+		if o.After != nil {
+			require.NoError(b.t, o.After(b.t.Context()))
+		}
+	}
+}
+
+// made is handle without what the runner does.
+func (b *bundle) made(d *doc.Document) ([]stage.Output, error) {
 	b.t.Helper()
 	body, err := d.Encode()
 	require.NoError(b.t, err)

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"time"
 
+	"golang.org/x/sync/errgroup"
+
 	"github.com/jobspy/millrace/shared/bus"
 	"github.com/jobspy/millrace/shared/codec"
 	"github.com/jobspy/millrace/shared/contract"
@@ -32,54 +34,99 @@ type written struct {
 // look reads the state of a document.
 func (a *aggregator) look(ctx context.Context, kv bus.KV, fileID string) (*state, error) {
 	s := &state{}
-	var err error
-	if s.join, s.joinRev, err = a.readJoin(ctx, kv, fileID); err != nil {
-		return nil, err
-	}
-	if s.aboutRev, err = read(ctx, kv, aboutKey(fileID), &s.about); err != nil {
-		return nil, fmt.Errorf("read what is said about %s: %w", fileID, err)
-	}
-	return s, nil
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() (err error) {
+		s.join, s.joinRev, err = a.readJoin(ctx, kv, fileID)
+		return err
+	})
+	g.Go(func() (err error) {
+		if s.aboutRev, err = read(ctx, kv, aboutKey(fileID), &s.about); err != nil {
+			err = fmt.Errorf("read what is said about %s: %w", fileID, err)
+		}
+		return err
+	})
+	return s, g.Wait()
 }
 
-// write is the only place where results are stored. It makes a result out of the state of
-// its document with base, adds all that others say about it, stores it, and does that again
-// while the state changed meanwhile: whoever changes the state writes after that, so that
-// the last write holds everything.
-func (a *aggregator) write(ctx context.Context, fileID string, base func(context.Context, *state) (*result, error)) (*result, error) {
+// draft is a result as the state of its document makes it, which may have changed meanwhile.
+// It is not stored.
+type draft struct {
+	*aggregator
+
+	fileID string
+	kv     bus.KV
+	base   func(context.Context, *state) (*result, error)
+	state  *state
+	result *result
+	body   []byte
+}
+
+// draft makes a result out of the state of its document with base, and adds all that others
+// say about it.
+func (a *aggregator) draft(ctx context.Context, fileID string, base func(context.Context, *state) (*result, error)) (*draft, error) {
 	kv, err := a.joins.KV(ctx)
 	if err != nil {
 		return nil, err
 	}
-	s, err := a.look(ctx, kv, fileID)
+	d := &draft{aggregator: a, fileID: fileID, kv: kv, base: base}
+	if d.state, err = a.look(ctx, kv, fileID); err != nil {
+		return nil, err
+	}
+	return d, d.make(ctx)
+}
+
+// make makes the result out of the state.
+func (d *draft) make(ctx context.Context) (err error) {
+	if d.result, err = d.base(ctx, d.state); err != nil {
+		return err
+	}
+	if err := d.applyAll(ctx, d.result, d.state); err != nil {
+		return err
+	}
+	d.body, err = d.result.encode()
+	return err
+}
+
+// store stores the result and confirms it. Results are stored this way only, or beside
+// publishing and then confirmed.
+func (d *draft) store(ctx context.Context) error {
+	if err := d.put(ctx, d.result.ref(), d.body); err != nil {
+		return err
+	}
+	return d.confirm(ctx)
+}
+
+// confirm is called when the result is stored. Where the state has changed meanwhile it
+// makes and stores it again: whoever changes the state writes after that, so that the last
+// write holds everything.
+func (d *draft) confirm(ctx context.Context) error {
+	for range tries {
+		after, err := d.look(ctx, d.kv, d.fileID)
+		if err != nil {
+			return err
+		}
+		if after.joinRev == d.state.joinRev && after.aboutRev == d.state.aboutRev {
+			return nil
+		}
+		d.state = after
+		if err := d.make(ctx); err != nil {
+			return err
+		}
+		if err := d.put(ctx, d.result.ref(), d.body); err != nil {
+			return err
+		}
+	}
+	return fmt.Errorf("write result of %s: %w", d.fileID, errContended)
+}
+
+// write makes a result and stores it.
+func (a *aggregator) write(ctx context.Context, fileID string, base func(context.Context, *state) (*result, error)) (*result, error) {
+	d, err := a.draft(ctx, fileID, base)
 	if err != nil {
 		return nil, err
 	}
-	for range tries {
-		r, err := base(ctx, s)
-		if err != nil {
-			return nil, err
-		}
-		if err := a.applyAll(ctx, r, s); err != nil {
-			return nil, err
-		}
-		body, err := r.encode()
-		if err != nil {
-			return nil, err
-		}
-		if err := a.put(ctx, r.ref(), body); err != nil {
-			return nil, err
-		}
-		after, err := a.look(ctx, kv, fileID)
-		if err != nil {
-			return nil, err
-		}
-		if after.joinRev == s.joinRev && after.aboutRev == s.aboutRev {
-			return r, nil
-		}
-		s = after
-	}
-	return nil, fmt.Errorf("write result of %s: %w", fileID, errContended)
+	err = d.store(ctx)
+	return d.result, err
 }
 
 // writeJoined stores the result of a search with all answers there are.
