@@ -3,6 +3,7 @@ package stage
 import (
 	"context"
 	"sync"
+	"time"
 
 	"github.com/jobspy/millrace/shared/contract"
 )
@@ -24,6 +25,8 @@ type queue struct {
 	mu     sync.Mutex
 	lanes  map[contract.Lane][]*work
 	left   map[contract.Lane]int
+	pause  time.Duration // between two of the bulk lanes; 0 is none
+	rests  bool          // the bulk lanes wait for the end of a pause
 	filled chan struct{} // holds a token while there may be something to take
 }
 
@@ -63,8 +66,13 @@ func (q *queue) next() (*work, contract.Lane) {
 	for range 2 {
 		for _, s := range shares {
 			list := q.lanes[s.lane]
-			if len(list) == 0 || q.left[s.lane] == 0 {
+			bulk := s.lane == contract.Normal || s.lane == contract.Low
+			if len(list) == 0 || q.left[s.lane] == 0 || bulk && q.rests {
 				continue
+			}
+			if bulk && q.pause > 0 {
+				q.rests = true
+				time.AfterFunc(q.pause, q.rested)
 			}
 			q.left[s.lane]--
 			w := list[0]
@@ -77,6 +85,24 @@ func (q *queue) next() (*work, contract.Lane) {
 		}
 	}
 	return nil, ""
+}
+
+// trickle makes a pause after each document of the bulk lanes, normal and low; 0 ends that.
+func (q *queue) trickle(pause time.Duration) {
+	q.mu.Lock()
+	q.pause = pause
+	q.mu.Unlock()
+	if pause == 0 {
+		q.rested()
+	}
+}
+
+// rested ends a pause of the bulk lanes.
+func (q *queue) rested() {
+	q.mu.Lock()
+	q.rests = false
+	q.mu.Unlock()
+	q.wake()
 }
 
 // drain empties the queue and returns what was in it.

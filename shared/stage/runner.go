@@ -105,8 +105,11 @@ func (r *Runner) Run(ctx context.Context) error {
 
 	beat := make(chan struct{})
 	go func() { defer close(beat); r.heartbeat(inHand) }()
+	yields := make(chan struct{})
+	go func() { defer close(yields); r.yield(ctx) }()
 
 	r.dispatch(ctx, inHand)
+	<-yields
 
 	r.log.Info().Msg("draining")
 	for _, s := range subs {

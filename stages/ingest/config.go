@@ -3,6 +3,7 @@ package ingest
 import (
 	"errors"
 	"fmt"
+	"time"
 )
 
 // Config is what ingest reads from the environment.
@@ -13,6 +14,10 @@ type Config struct {
 	MaxMetadataBytes int `env:"MAX_METADATA_BYTES" envDefault:"65536"`
 	// MaxDepth is how deeply JSON may be nested, in levels, from 8 to 1000.
 	MaxDepth int `env:"MAX_JSON_DEPTH" envDefault:"64"`
+	// GiveWay is how long producers are let in first when they publish faster than documents
+	// are taken, from 0, which is never, to 10 min. Documents of the high lane are taken all
+	// the same, others at a trickle.
+	GiveWay time.Duration `env:"GIVE_WAY" envDefault:"30s"`
 }
 
 // Validate returns everything that is wrong with c.
@@ -26,6 +31,9 @@ func (c Config) Validate() error {
 	}
 	if c.MaxDepth < 8 || c.MaxDepth > 1000 {
 		errs = append(errs, fmt.Errorf("MAX_JSON_DEPTH is %d, must be from 8 to 1000", c.MaxDepth))
+	}
+	if c.GiveWay < 0 || c.GiveWay > 10*time.Minute {
+		errs = append(errs, fmt.Errorf("GIVE_WAY is %s, must be from 0s to 10m", c.GiveWay))
 	}
 	return errors.Join(errs...)
 }

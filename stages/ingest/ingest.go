@@ -10,6 +10,7 @@ import (
 	"iter"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/jobspy/millrace/shared/bus"
 	"github.com/jobspy/millrace/shared/contract"
@@ -58,6 +59,9 @@ func New(_ context.Context, c Config, d stage.Deps) (stage.Handler, error) {
 		names: names{objects: d.Store, clock: d.Clock},
 	}, nil
 }
+
+// GivesWay implements stage.Yielding.
+func (h *Handler) GivesWay() time.Duration { return h.config.GiveWay }
 
 // Handle takes one raw message. It returns one document for validate, or for a duplicate at
 // most the answer. Whatever is wrong with a message, its bytes are stored first.
