@@ -13,6 +13,7 @@ func main() { os.Exit(start()) }
 
 // start runs the command line until it is done or a signal ends it.
 func start() int {
+	moreThreads()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	// After the first signal the default action is back: the second one kills.
