@@ -18,7 +18,7 @@ import (
 
 const (
 	// gatherLinger is how long a write waits at most for others to the same stream.
-	gatherLinger = 40 * time.Millisecond
+	gatherLinger = 80 * time.Millisecond
 	// gatherFull is the number of writes, and gatherBytes that of bytes, that are sent at once.
 	gatherFull  = 64
 	gatherBytes = 1 << 20

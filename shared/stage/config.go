@@ -16,7 +16,7 @@ type Config struct {
 	MaxConcurrentTasks int `env:"MAX_CONCURRENT_TASKS" envDefault:"10"`
 	// Prefetch is how many messages of each lane a stage holds at most, delivered and not
 	// acknowledged, from 2 to 1000. It bounds what is done twice after a crash.
-	Prefetch int `env:"PREFETCH" envDefault:"64"`
+	Prefetch int `env:"PREFETCH" envDefault:"128"`
 	// HandleTimeout is how long one attempt may take, from 1 s to 10 min.
 	HandleTimeout time.Duration `env:"HANDLE_TIMEOUT" envDefault:"30s"`
 	// DrainTimeout is how long a stopping stage finishes what it has in hand; 0 hands
