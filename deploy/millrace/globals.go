@@ -120,6 +120,11 @@ type objectStore struct {
 // Probe implements operate.ProbedStore.
 func (o *objectStore) Probe(ctx context.Context) (store.Capabilities, error) { return o.s3.Probe(ctx) }
 
+// GetRange implements store.Ranger.
+func (o *objectStore) GetRange(ctx context.Context, r store.Ref, offset, n int64) ([]byte, error) {
+	return store.GetRange(ctx, o.Store, r, offset, n)
+}
+
 // seed is the storage policy of a line that has none yet.
 func (g *globals) seed() (policy.Storage, error) {
 	views, err := stage.SeedViews(g.env)

@@ -58,3 +58,8 @@ func (s *Store) Put(ctx context.Context, objects ...store.Object) []error {
 	send()
 	return errs
 }
+
+// GetRange implements store.Ranger over whatever the store below can.
+func (s *Store) GetRange(ctx context.Context, r store.Ref, offset, n int64) ([]byte, error) {
+	return store.GetRange(ctx, s.Store, r, offset, n)
+}

@@ -154,6 +154,15 @@ func (m *Memory) Delete(ctx context.Context, r Ref) error {
 	return nil
 }
 
+// Remove implements Store.
+func (m *Memory) Remove(ctx context.Context, refs ...Ref) []error {
+	errs := make([]error, len(refs))
+	for i, r := range refs {
+		errs[i] = m.Delete(ctx, r)
+	}
+	return compact(errs)
+}
+
 // EnsureBucket implements Store.
 func (m *Memory) EnsureBucket(ctx context.Context, bucket string) (bool, error) {
 	if err := ctx.Err(); err != nil {

@@ -101,6 +101,15 @@ func (r *renamed) Delete(ctx context.Context, ref Ref) error {
 	return r.Store.Delete(ctx, r.names.Ref(ref))
 }
 
+func (r *renamed) Remove(ctx context.Context, refs ...Ref) []error {
+	return r.Store.Remove(ctx, r.names.Refs(refs)...)
+}
+
+// GetRange implements Ranger over whatever the store below can.
+func (r *renamed) GetRange(ctx context.Context, ref Ref, offset, n int64) ([]byte, error) {
+	return GetRange(ctx, r.Store, r.names.Ref(ref), offset, n)
+}
+
 func (r *renamed) EnsureBucket(ctx context.Context, bucket string) (bool, error) {
 	return r.Store.EnsureBucket(ctx, r.names.Physical(bucket))
 }

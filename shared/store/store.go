@@ -66,6 +66,9 @@ type Store interface {
 	List(ctx context.Context, bucket, prefix string) iter.Seq2[Info, error]
 	// Delete removes an object; a missing one is no error.
 	Delete(ctx context.Context, r Ref) error
+	// Remove removes many objects, each for itself, and returns one error per object in their
+	// order (nil where it is gone; a missing one is no error), or nil where all are gone.
+	Remove(ctx context.Context, refs ...Ref) []error
 	// EnsureBucket makes a bucket unless it exists; made says whether it did.
 	EnsureBucket(ctx context.Context, bucket string) (made bool, err error)
 	// Ready returns nil while the store can be reached and written to.

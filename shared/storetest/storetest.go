@@ -45,6 +45,7 @@ func Run(t *testing.T, open func(t *testing.T) store.Store) {
 		{"empty and large bodies work", bodies},
 		{"a part of an object is read by itself", ranges},
 		{"equal bodies are separate objects", equalBodies},
+		{"many objects are removed in one call", removeMany},
 		{"concurrent writers do not disturb each other", writers},
 		{"a context that is over ends everything", cancelled},
 		{"a bucket is made once", buckets},
@@ -325,6 +326,9 @@ func cancelled(t *testing.T, s *suite) {
 	_, err = s.Stat(ctx, s.ref("there"))
 	check(err)
 	check(s.Delete(ctx, s.ref("there")))
+	gone := s.Remove(ctx, s.ref("there"), s.ref("not there"))
+	require.Len(t, gone, 2)
+	check(gone[0])
 	check(listError(s.List(ctx, s.bucket, "")))
 	_, err = s.EnsureBucket(ctx, Bucket())
 	check(err)
