@@ -121,7 +121,7 @@ func (a *archiver) objects(in *doc.Document) []store.Ref {
 func (a *archiver) await(ctx context.Context, in *doc.Document, refs []store.Ref) error {
 	unheard := refs
 	if a.deps.Announced != nil {
-		unheard = a.deps.Announced.Await(ctx, refs, announcePatience)
+		unheard = a.deps.Announced.Await(ctx, a.logical(refs), announcePatience)
 	}
 	missing, err := a.missing(ctx, unheard)
 	for _, pause := range inHand() {
@@ -141,6 +141,15 @@ func (a *archiver) await(ctx context.Context, in *doc.Document, refs []store.Ref
 		return fault.Wait(err, objectPoll)
 	}
 	return fault.Permanently(contract.ReasonMissingObject, err)
+}
+
+// logical names buckets as the line does, which is how announcements name them.
+func (a *archiver) logical(refs []store.Ref) []store.Ref {
+	out := make([]store.Ref, len(refs))
+	for i, r := range refs {
+		out[i] = store.Ref{Bucket: a.deps.Names.Logical(r.Bucket), Key: r.Key}
+	}
+	return out
 }
 
 // missing returns those of refs that do not exist, in their order.

@@ -1,6 +1,7 @@
 package archive
 
 import (
+	"context"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -8,6 +9,7 @@ import (
 	"github.com/rs/zerolog"
 	"github.com/stretchr/testify/require"
 
+	"github.com/jobspy/millrace/shared/announce"
 	"github.com/jobspy/millrace/shared/bus"
 	"github.com/jobspy/millrace/shared/codec"
 	"github.com/jobspy/millrace/shared/contract"
@@ -162,6 +164,54 @@ func TestARecordNamesBucketsAsTheStoreDoes(t *testing.T) {
 		require.Len(t, docs[0].Objects[0].Refs, 3, "the views of a class are one object")
 		require.Empty(t, docs[0].Missing)
 	})
+}
+
+// blind is a store that nobody may ask what is there.
+type blind struct {
+	store.Store
+	t *testing.T
+}
+
+// Stat implements store.Store.
+func (b blind) Stat(_ context.Context, r store.Ref) (store.Info, error) {
+	b.t.Errorf("%s was looked up although it was announced", r)
+	return store.Info{}, nil
+}
+
+// announcer hands announcements to a witness.
+type announcer struct{ *announce.Witness }
+
+// Announce implements announce.Announcer.
+func (a announcer) Announce(_ string, _ bus.Header, body []byte) error {
+	a.Hear(body)
+	return nil
+}
+
+func TestWhatWasAnnouncedIsNeitherWaitedForNorLookedUp(t *testing.T) {
+	t.Parallel()
+	for _, names := range []store.Names{nil, {contract.BucketRaw: "acme-raw", contract.BucketJobs: "acme-jobs"}} {
+		synctest.Test(t, func(t *testing.T) {
+			b := setup(t)
+			for _, name := range names {
+				_, err := b.objects.EnsureBucket(t.Context(), name)
+				require.NoError(t, err)
+			}
+			witness := announce.NewWitness(0)
+			b.objects = announce.NewStore(store.Rename(b.objects, names), announcer{witness}, "llm.stored.enrich")
+			in := ended("doc-1")
+			b.put(in, "{}")
+			h := b.stage(nil, func(d *stage.Deps) {
+				d.Store, d.Names, d.Announced = blind{d.Store, t}, names, witness
+			})
+			began := time.Now()
+			outs, err := h.Handle(t.Context(), in)
+			require.NoError(t, err)
+			require.Zero(t, time.Since(began))
+			var r doc.Record
+			require.NoError(t, codec.Unmarshal(outs[0].Body, &r))
+			require.Equal(t, names.Physical("llm-raw")+"/by_date/2000-01-01/doc-1.json", r.Objects[0].String())
+		})
+	}
 }
 
 func TestNoRecordBeforeItsObjectsCanBeRead(t *testing.T) {
