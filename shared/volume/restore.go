@@ -161,13 +161,13 @@ func (v *Volume) all(ctx context.Context, fileID string) iter.Seq2[Placed, error
 	return func(yield func(Placed, error) bool) {
 		for i := range v.Manifest.Parts {
 			p := &v.Manifest.Parts[i]
-			x, err := v.fullIndex(ctx, p)
+			l, err := v.Lookup(ctx, p)
 			if err != nil {
 				yield(Placed{}, err)
 				return
 			}
-			for _, e := range x.find(fileID) {
-				if d, err := v.read(ctx, p, x, e); !yield(d, err) || err != nil {
+			for _, e := range l.index.find(fileID) {
+				if d, err := l.read(ctx, e); !yield(d, err) || err != nil {
 					return
 				}
 			}

@@ -149,6 +149,9 @@ func (v *verification) mustExist(ctx context.Context) (bool, error) {
 	if v.state == nil || !v.state.Known {
 		return false, nil
 	}
+	if gone, err := wasRemoved(ctx, v.Store, v.period); gone || err != nil {
+		return false, err
+	}
 	if v.period.Kind != Daily {
 		return v.hasDays(ctx)
 	}

@@ -3,6 +3,7 @@ package volume
 import (
 	"context"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -10,7 +11,8 @@ import (
 )
 
 // Periods returns every period that has a volume or must have one: days whose records are said
-// to be archived, and weeks and months of days that are. They are in the order of kinds, then
+// to be archived, and weeks and months of days that are, but for those that were removed
+// because their time was over. They are in the order of kinds, then
 // of time.
 func (v Verifier) Periods(ctx context.Context) ([]Period, error) {
 	found := map[string]Period{}
@@ -23,8 +25,19 @@ func (v Verifier) Periods(ctx context.Context) ([]Period, error) {
 		}
 	}
 	if v.Records != nil && v.States != nil {
+		there := maps.Clone(found)
 		if err := v.expected(ctx, found); err != nil {
 			return nil, err
+		}
+		for name, p := range found {
+			if _, ok := there[name]; ok {
+				continue
+			}
+			if gone, err := wasRemoved(ctx, v.Store, p); err != nil {
+				return nil, err
+			} else if gone {
+				delete(found, name)
+			}
 		}
 	}
 	var all []Period

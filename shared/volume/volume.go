@@ -116,54 +116,12 @@ func (v *Volume) Find(ctx context.Context, fileID string) (Placed, bool, error) 
 	return found, found.Document != nil, nil
 }
 
-func (v *Volume) findIn(ctx context.Context, p *Part, fileID string) (found Placed, ok bool, err error) {
-	if p.Index == nil {
-		for d, err := range v.partDocuments(ctx, p) {
-			if err != nil {
-				return Placed{}, false, err
-			}
-			if d.entry().FileID == fileID {
-				found, ok = d, true
-			}
-		}
-		return found, ok, nil
-	}
-	x, err := readIndex(ctx, v.store, p)
+func (v *Volume) findIn(ctx context.Context, p *Part, fileID string) (Placed, bool, error) {
+	l, err := v.Lookup(ctx, p)
 	if err != nil {
 		return Placed{}, false, err
 	}
-	entries := x.find(fileID)
-	if len(entries) == 0 {
-		return Placed{}, false, nil
-	}
-	e := entries[len(entries)-1]
-	found, err = v.read(ctx, p, x, e)
-	return found, err == nil, err
-}
-
-// read reads the line that an entry of an index points to.
-func (v *Volume) read(ctx context.Context, p *Part, x *Index, e Entry) (Placed, error) {
-	offset, f := x.frame(e.Frame)
-	packed, err := store.GetRange(ctx, v.store, object(p.Key), offset, f.Bytes)
-	if err != nil {
-		return Placed{}, missingIsDamage(p.Key, err)
-	}
-	text, err := (&unpacker{}).unpack(packed, f.Lines)
-	if err != nil {
-		return Placed{}, damaged(p.Key, "frame %d: %w", e.Frame, err)
-	}
-	if e.Offset+e.Bytes > int64(len(text)) {
-		return Placed{}, damaged(p.Key, "frame %d is shorter than its index says", e.Frame)
-	}
-	line := text[e.Offset : e.Offset+e.Bytes]
-	d, err := DecodeLine(line)
-	if err != nil {
-		return Placed{}, damaged(p.Key, "frame %d, byte %d of its lines: %w", e.Frame, e.Offset, err)
-	}
-	if d.Seq != e.Seq || d.entry().FileID != e.FileID {
-		return Placed{}, damaged(p.Key, "the index takes another line for that of %q", e.FileID)
-	}
-	return Placed{Document: d, Part: p, Frame: e.Frame, Line: line}, nil
+	return l.Find(ctx, fileID)
 }
 
 // Periods yields the periods that have a volume, the oldest first.
