@@ -45,7 +45,9 @@ type Archive struct {
 	Compression string `json:"compression"`
 }
 
-// Retention says how long what is stored stays, from when it was stored.
+// Retention says how long what is stored stays: objects of documents from the end of the day, in
+// UTC, on which the document completed, volumes from their end, inbox and claims from when they
+// were stored.
 type Retention struct {
 	Raw          Span `json:"raw"`
 	Validated    Span `json:"validated"`
