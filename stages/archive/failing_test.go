@@ -109,6 +109,13 @@ func (k failingKV) Update(ctx context.Context, key string, value []byte, old uin
 	return rev, err
 }
 
+func (k failingKV) Put(ctx context.Context, key string, value []byte, ttl time.Duration) (rev uint64, err error) {
+	if end := k.f.run(func() error { rev, err = k.KV.Put(ctx, key, value, ttl); return nil }); end != nil {
+		return 0, end
+	}
+	return rev, err
+}
+
 func (k failingKV) Delete(ctx context.Context, key string) (err error) {
 	if end := k.f.run(func() error { err = k.KV.Delete(ctx, key); return nil }); end != nil {
 		return end
@@ -138,4 +145,16 @@ func (b lateBus) Scan(ctx context.Context, stream, filter string, from uint64) i
 			yield(b.late, nil)
 		}
 	}
+}
+
+// Remove implements store.Store.
+func (f *failing) Remove(ctx context.Context, refs ...store.Ref) []error {
+	var errs []error
+	if err := f.run(func() error { errs = f.Store.Remove(ctx, refs...); return nil }); err != nil {
+		errs = make([]error, len(refs))
+		for i := range errs {
+			errs[i] = err
+		}
+	}
+	return errs
 }

@@ -54,7 +54,7 @@ func Run(ctx context.Context, cfg Config, deps stage.Deps, o Options) (Done, err
 		return Done{}, err
 	}
 	a := &archiver{cfg: cfg, deps: deps, states: bus.Bind(deps.Bus, contract.KVJoin)}
-	return a.run(ctx, o, time.Time{})
+	return a.run(ctx, o, time.Time{}, func(ctx context.Context, r *run) error { return r.all(ctx) })
 }
 
 // Lasts implements stage.Lasting: a run takes as long as its documents need.
@@ -68,7 +68,12 @@ func (a *archiver) Lasts(in *doc.Document) time.Duration {
 // tick is one run by the timer. It ends by itself, between two parts, when two thirds of its
 // time are over, so that a part that was begun has a third.
 func (a *archiver) tick(ctx context.Context) error {
-	_, err := a.run(ctx, Options{}, a.deps.Clock().Add(a.cfg.RunTimeout*2/3))
+	_, err := a.run(ctx, Options{}, a.deps.Clock().Add(a.cfg.RunTimeout*2/3), func(ctx context.Context, r *run) error {
+		if err := r.all(ctx); err != nil {
+			return err
+		}
+		return r.expire(ctx)
+	})
 	switch {
 	case errors.Is(err, ErrBusy):
 		return fault.Wait(err, leaseRetry)
@@ -94,14 +99,25 @@ type run struct {
 	done  Done
 }
 
-func (a *archiver) run(ctx context.Context, o Options, until time.Time) (_ Done, err error) {
+func (a *archiver) run(ctx context.Context, o Options, until time.Time, work func(context.Context, *run) error) (done Done, err error) {
+	err = a.leased(ctx, o, until, func(ctx context.Context, r *run) error {
+		err := work(ctx, r)
+		done = r.done
+		done.Waiting = r.state.Waiting.Documents
+		return err
+	})
+	return done, err
+}
+
+// leased does some work while the lease is held. Error: ErrBusy.
+func (a *archiver) leased(ctx context.Context, o Options, until time.Time, work func(context.Context, *run) error) (err error) {
 	kv, err := a.states.KV(ctx)
 	if err != nil {
-		return Done{}, err
+		return err
 	}
 	l, ctx, err := takeLease(ctx, kv)
 	if err != nil {
-		return Done{}, err
+		return err
 	}
 	defer func() {
 		if errors.Is(context.Cause(ctx), errLost) || errors.Is(err, errLost) {
@@ -111,10 +127,7 @@ func (a *archiver) run(ctx context.Context, o Options, until time.Time) (_ Done,
 			err = end
 		}
 	}()
-	r := &run{archiver: a, Options: o, until: until, kv: kv, lease: l}
-	err = r.all(ctx)
-	r.done.Waiting = r.state.Waiting.Documents
-	return r.done, err
+	return work(ctx, &run{archiver: a, Options: o, until: until, kv: kv, lease: l})
 }
 
 // all does one run's work in its order.
