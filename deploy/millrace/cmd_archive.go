@@ -9,6 +9,7 @@ import (
 
 	"github.com/jobspy/millrace/deploy/millrace/operate"
 	"github.com/jobspy/millrace/shared/config"
+	"github.com/jobspy/millrace/shared/policy"
 	"github.com/jobspy/millrace/shared/stage"
 	"github.com/jobspy/millrace/stages/archive"
 )
@@ -19,6 +20,7 @@ type archiveCmd struct {
 	Ls      archiveLsCmd      `cmd:"" help:"List the volumes: days, weeks and months."`
 	Verify  archiveVerifyCmd  `cmd:"" help:"Prove that the volumes hold exactly the documents of their periods."`
 	Restore archiveRestoreCmd `cmd:"" help:"Write the objects of a day's documents back to where they were."`
+	Expire  archiveExpireCmd  `cmd:"" help:"Remove what is over its time by the storage policy, as the archive stage's timer does."`
 }
 
 // archiveRunCmd brings the archive up to date.
@@ -43,22 +45,17 @@ func (c *archiveRunCmd) Run(ctx context.Context, g *globals) error {
 	if err != nil {
 		return usagef("the settings are wrong: %w", err)
 	}
-	b, err := g.bus(ctx)
+	deps, err := g.archive(ctx)
 	if err != nil {
 		return err
 	}
-	s, err := g.store(ctx)
-	if err != nil {
-		return err
-	}
-	deps := stage.Deps{Bus: b, Store: s, Clock: time.Now, Log: zerolog.New(g.stderr).Level(zerolog.WarnLevel)}
 	progress := isTerminal(g.stderr)
 	o := archive.Options{Now: c.Now, Progress: func(d archive.Done) {
 		if progress {
 			sayf(g.stderr, "\r%d documents in %d parts, %d parts merged", d.Documents, d.Parts, d.Merged)
 		}
 	}}
-	done, err := operate.RunArchive(ctx, cfg, deps, o, func() { sayf(g.stderr, "%v; waiting for it\n", archive.ErrBusy) })
+	done, err := operate.RunArchive(ctx, cfg, deps, o, g.waiting)
 	if progress && done.Parts+done.Merged > 0 {
 		sayf(g.stderr, "\r\x1b[K")
 	}
@@ -76,6 +73,29 @@ func (c *archiveRunCmd) Run(ctx context.Context, g *globals) error {
 	}
 	return err
 }
+
+// archive is what the archive stage works with, under the storage policy as it is at any time.
+func (g *globals) archive(ctx context.Context) (stage.Deps, error) {
+	s, err := g.store(ctx)
+	if err != nil {
+		return stage.Deps{}, err
+	}
+	seed, err := g.seed()
+	if err != nil {
+		return stage.Deps{}, err
+	}
+	g.live, err = policy.Watch(ctx, policy.Settings{Bus: g.opened, Seed: seed, Log: zerolog.Nop()})
+	if err != nil {
+		return stage.Deps{}, err
+	}
+	return stage.Deps{
+		Bus: g.opened, Store: s, Names: s.names, Clock: time.Now, Log: zerolog.New(g.stderr).Level(zerolog.WarnLevel),
+		Policy: g.live.Storage,
+	}, nil
+}
+
+// waiting says that somebody else is at the archive.
+func (g *globals) waiting() { sayf(g.stderr, "%v; waiting for it\n", archive.ErrBusy) }
 
 // archiveLsCmd lists the volumes.
 type archiveLsCmd struct {

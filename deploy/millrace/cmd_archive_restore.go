@@ -20,7 +20,7 @@ type archiveRestoreCmd struct {
 
 // Help is shown by millrace archive restore --help.
 func (*archiveRestoreCmd) Help() string {
-	return `Writes every object that the documents' records name back with its bytes, content type and metadata. What is there as it is in the archive stays; what is there and is another stays too, and is told: then the exit code is 1. A day whose own volume is gone is restored from its week or month.
+	return `Writes every object that the documents' records name back with its bytes, content type and metadata. What is there as it is in the archive stays; what is there and is another stays too, and is told: then the exit code is 1. A day whose own volume is gone is restored from its week or month. What is written stays for the time that the storage policy gives it, from now on.
 
 Examples:
   millrace archive restore --date 2025-01-27 --dry-run
@@ -40,17 +40,18 @@ func (c *archiveRestoreCmd) Run(ctx context.Context, g *globals) error {
 	if err != nil {
 		return usagef("--date: %w", err)
 	}
-	s, err := g.store(ctx)
-	if err != nil {
+	r := operate.DayRestore{Waiting: g.waiting}
+	if r.Deps, err = g.archive(ctx); err != nil {
 		return err
 	}
-	r := volume.Restore{Store: s, FileID: c.ID, DryRun: c.DryRun, Conflict: func(r store.Ref) {
+	r.FileID, r.DryRun = c.ID, c.DryRun
+	r.Conflict = func(r store.Ref) {
 		sayf(g.stderr, "millrace: %s is another than in the archive and was left as it is\n", printable(r.String()))
-	}}
+	}
 	if isTerminal(g.stderr) {
 		r.Progress = func(d volume.Restored) { sayf(g.stderr, "\r%d documents, %d objects written", d.Documents, d.Written) }
 	}
-	from, done, err := operate.RestoreDay(ctx, r, day)
+	from, done, err := r.Run(ctx, day)
 	if r.Progress != nil {
 		sayf(g.stderr, "\r\x1b[K")
 	}

@@ -35,6 +35,8 @@ type globals struct {
 	opened *bus.JetStream
 	// objects is the object store once it was opened.
 	objects *objectStore
+	// live is the storage policy, for what takes so long that it may change meanwhile.
+	live *policy.Watcher
 }
 
 // connection holds the flags of every command that talks to the broker or the store.
@@ -192,6 +194,9 @@ func (g *globals) ledgerFor(ctx context.Context, ttl time.Duration) (*ledger.Led
 
 // close closes what was opened.
 func (g *globals) close() error {
+	if g.live != nil {
+		g.live.Stop()
+	}
 	if g.objects != nil {
 		g.objects.s3.Close()
 	}

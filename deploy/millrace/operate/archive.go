@@ -18,17 +18,37 @@ const archiveAgain = time.Second
 
 // RunArchive brings the archive up to date. While somebody else is at it, it calls waiting once
 // and waits until ctx ends.
-func RunArchive(ctx context.Context, cfg archive.Config, deps stage.Deps, o archive.Options, waiting func()) (archive.Done, error) {
+func RunArchive(ctx context.Context, cfg archive.Config, deps stage.Deps, o archive.Options, waiting func()) (done archive.Done, err error) {
+	err = alone(ctx, waiting, func() (err error) {
+		done, err = archive.Run(ctx, cfg, deps, o)
+		return err
+	})
+	return done, err
+}
+
+// ExpireArchive removes what is over its time. While somebody else is at the archive, it calls
+// waiting once and waits until ctx ends.
+func ExpireArchive(ctx context.Context, cfg archive.Config, deps stage.Deps, o archive.ExpireOptions, waiting func()) (all []archive.Expired, err error) {
+	err = alone(ctx, waiting, func() (err error) {
+		all, err = archive.Expire(ctx, cfg, deps, o)
+		return err
+	})
+	return all, err
+}
+
+// alone does something that only one may do at one time. While another does, it calls waiting
+// once and waits until ctx ends.
+func alone(ctx context.Context, waiting func(), do func() error) error {
 	for first := true; ; first = false {
-		done, err := archive.Run(ctx, cfg, deps, o)
+		err := do()
 		if !errors.Is(err, archive.ErrBusy) {
-			return done, err
+			return err
 		}
 		if first {
 			waiting()
 		}
 		if err := sleep(ctx, archiveAgain); err != nil {
-			return done, err
+			return err
 		}
 	}
 }
@@ -71,19 +91,32 @@ func ListVolumes(ctx context.Context, s store.Store) ([]Volume, error) {
 	return all, nil
 }
 
-// RestoreDay restores the documents that completed on a day: from its own volume, or where that
-// is gone from the one of its week or month. It returns which. Error: store.ErrNotFound.
-func RestoreDay(ctx context.Context, r volume.Restore, day volume.Period) (volume.Period, volume.Restored, error) {
+// DayRestore restores the documents that completed on a day, and notes before that they are, so
+// that they stay for their time again.
+type DayRestore struct {
+	volume.Restore // but Store, which is that of Deps, and Within
+
+	Deps stage.Deps
+	// Waiting is called once where somebody else is at the archive and has to be waited for.
+	Waiting func()
+}
+
+// Run restores from the day's own volume, or where that is gone from the one of its week or
+// month. It returns which. Error: store.ErrNotFound.
+func (r DayRestore) Run(ctx context.Context, day volume.Period) (volume.Period, volume.Restored, error) {
+	r.Store, r.Within = r.Deps.Store, day
 	for _, p := range []volume.Period{day, volume.Week(day.Start), volume.Month(day.Start)} {
 		_, err := volume.Open(ctx, r.Store, p)
 		if errors.Is(err, store.ErrNotFound) {
 			continue
 		}
+		if err == nil && !r.DryRun {
+			err = alone(ctx, r.Waiting, func() error { return archive.Restoring(ctx, r.Deps, day) })
+		}
 		if err != nil {
 			return p, volume.Restored{}, err
 		}
-		r.Within = day
-		done, err := r.Run(ctx, p)
+		done, err := r.Restore.Run(ctx, p)
 		if err == nil && done.Documents == 0 {
 			err = fmt.Errorf("no document of %s is in %s: %w", day.Name, p, store.ErrNotFound)
 		}

@@ -44,10 +44,17 @@ func (s *set) end(fileID string, h bus.Header) []store.Ref {
 func (s *set) archive() archive.Done {
 	s.t.Helper()
 	cfg := archive.Config{PartDocuments: 100, PartBytes: 1 << 20, RunTimeout: time.Minute}
-	deps := stage.Deps{Bus: s.bus, Store: s.store, Clock: time.Now, Log: zerolog.Nop()}
-	done, err := RunArchive(s.t.Context(), cfg, deps, archive.Options{Now: true}, func() { s.t.Error("nobody else is archiving") })
+	done, err := RunArchive(s.t.Context(), cfg, s.deps(), archive.Options{Now: true}, func() { s.t.Error("nobody else is archiving") })
 	require.NoError(s.t, err)
 	return done
+}
+
+func (s *set) deps() stage.Deps {
+	return stage.Deps{Bus: s.bus, Store: s.store, Clock: time.Now, Log: zerolog.Nop()}
+}
+
+func (s *set) restore() DayRestore {
+	return DayRestore{Deps: s.deps(), Waiting: func() { s.t.Error("nobody is at the archive") }}
 }
 
 // forget removes the records of completed documents from their stream.
@@ -145,11 +152,14 @@ func TestVolumesAreListedAndRestored(t *testing.T) {
 	require.NoError(t, err)
 	require.NoError(t, s.store.Delete(t.Context(), day.Manifest()))
 	require.NoError(t, s.store.Delete(t.Context(), refs[0]))
-	from, done, err := RestoreDay(t.Context(), volume.Restore{Store: s.store}, day)
+	from, done, err := s.restore().Run(t.Context(), day)
 	require.NoError(t, err)
 	require.Equal(t, volume.Month(day.Start), from, "the day's own volume is gone")
 	require.Equal(t, []int{1, 1, 3}, []int{done.Documents, done.Written, done.Same})
-	_, _, err = RestoreDay(t.Context(), volume.Restore{Store: s.store}, volume.Day(day.Start.AddDate(0, 0, -40)))
+	at, err := volume.ReadRestored(t.Context(), s.store, day)
+	require.NoError(t, err)
+	require.WithinDuration(t, time.Now(), at, time.Minute)
+	_, _, err = s.restore().Run(t.Context(), volume.Day(day.Start.AddDate(0, 0, -40)))
 	require.ErrorIs(t, err, store.ErrNotFound)
 
 	require.Nil(t, s.store.Put(t.Context(), store.Object{Ref: day.Manifest(), Body: []byte("{}")}))

@@ -20,6 +20,28 @@ import (
 	"github.com/jobspy/millrace/stages/archive"
 )
 
+// archiving is what the archive works with, over a store.
+func archiving(s store.Store) stage.Deps {
+	return stage.Deps{Bus: line.Bus, Store: s, Clock: time.Now, Log: zerolog.Nop()}
+}
+
+// archiveIsSound verifies every volume.
+func archiveIsSound(t *testing.T, s store.Store) {
+	t.Helper()
+	states, err := line.Bus.KV(t.Context(), contract.KVJoin)
+	require.NoError(t, err)
+	v := volume.Verifier{Store: s, Records: line.Bus, States: states}
+	all, err := v.Periods(t.Context())
+	require.NoError(t, err)
+	require.NotEmpty(t, all)
+	for _, p := range all {
+		r, err := v.Verify(t.Context(), p)
+		require.NoError(t, err)
+		require.Empty(t, r.Problems)
+		require.Positive(t, r.Compared)
+	}
+}
+
 // TestTheArchiveGivesBackWhatTheLineMade archives a day by hand, proves it through S3, loses the
 // objects of documents and gets them back byte for byte.
 func TestTheArchiveGivesBackWhatTheLineMade(t *testing.T) {
@@ -39,22 +61,9 @@ func TestTheArchiveGivesBackWhatTheLineMade(t *testing.T) {
 
 	cfg, err := config.Parse[archive.Config](map[string]string{"ARCHIVE_PART_DOCUMENTS": "2"})
 	require.NoError(t, err)
-	deps := stage.Deps{Bus: line.Bus, Store: s3, Clock: time.Now, Log: zerolog.Nop()}
-	_, err = operate.RunArchive(t.Context(), cfg, deps, archive.Options{Now: true}, func() {})
+	_, err = operate.RunArchive(t.Context(), cfg, archiving(s3), archive.Options{Now: true}, func() {})
 	require.NoError(t, err)
-
-	states, err := line.Bus.KV(t.Context(), contract.KVJoin)
-	require.NoError(t, err)
-	v := volume.Verifier{Store: s3, Records: line.Bus, States: states}
-	all, err := v.Periods(t.Context())
-	require.NoError(t, err)
-	require.NotEmpty(t, all)
-	for _, p := range all {
-		r, err := v.Verify(t.Context(), p)
-		require.NoError(t, err)
-		require.Empty(t, r.Problems)
-		require.Positive(t, r.Compared)
-	}
+	archiveIsSound(t, s3)
 
 	before := map[store.Ref]store.Object{}
 	for _, id := range ids {
@@ -74,7 +83,7 @@ func TestTheArchiveGivesBackWhatTheLineMade(t *testing.T) {
 		day, err := volume.Parse(volume.Daily, d.Archived.Volume[len("daily/"):])
 		require.NoError(t, err)
 		// Written by the line's own store, as the archive of a stage in the same process is.
-		_, done, err := operate.RestoreDay(t.Context(), volume.Restore{Store: line.Store, FileID: id}, day)
+		_, done, err := operate.DayRestore{Restore: volume.Restore{FileID: id}, Deps: archiving(line.Store), Waiting: func() {}}.Run(t.Context(), day)
 		require.NoError(t, err)
 		require.Equal(t, []int{1, len(d.Gone), 0}, []int{done.Documents, done.Written, done.Conflicts})
 	}
