@@ -67,10 +67,10 @@ type cli struct {
 	Watch       watchCmd       `cmd:"" help:"Publish each new *.json of a folder and follow it to its end."`
 	Status      statusCmd      `cmd:"" help:"Show the queues, or where one document is."`
 	Dlq         dlqCmd         `cmd:"" help:"Look at the dead letters, send them through again, remove them."`
-	Replay      replayCmd      `cmd:"" help:"Refill the line from the bucket of raw documents."`
+	Replay      replayCmd      `cmd:"" help:"Refill the line from the bucket of raw documents or from the archive."`
 	Config      configCmd      `cmd:"" help:"Show or change the policy that is taken up without a restart."`
 	Store       storeCmd       `cmd:"" help:"Find out what the object store can do."`
-	Archive     archiveCmd     `cmd:"" help:"Bring the archive up to date, look at it, prove it, restore from it."`
+	Archive     archiveCmd     `cmd:"" help:"Bring the archive up to date, look at it, prove it, restore from it, remove what is over its time."`
 	Doctor      doctorCmd      `cmd:"" help:"Prove the settings that keep data."`
 	Bench       benchCmd       `cmd:"" help:"Measure the line's rate and latency beside the limits."`
 	Healthcheck healthcheckCmd `cmd:"" help:"Ask a process whether it is ready; for containers."`

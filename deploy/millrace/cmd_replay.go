@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"strings"
@@ -12,13 +13,13 @@ import (
 	"github.com/jobspy/millrace/shared/stage"
 )
 
-// replayCmd refills the line from the bucket.
+// replayCmd refills the line from what is stored.
 type replayCmd struct {
 	Conn     connection `embed:""`
-	From     string     `help:"Where the documents are read: raw, the bucket llm-raw." enum:"raw" required:"" placeholder:"raw"`
-	Date     []string   `help:"Only those created on this date (UTC); may be given several times." placeholder:"DATE"`
-	Since    string     `help:"Only those created on this date or later." placeholder:"DATE"`
-	Until    string     `help:"Only those created on this date or earlier." placeholder:"DATE"`
+	From     string     `help:"Where the documents are read: raw, the bucket llm-raw, or archive, the volumes of days." enum:"raw,archive" required:"" placeholder:"raw"`
+	Date     []string   `help:"Only those created on this date (UTC), from the archive those completed on it; may be given several times." placeholder:"DATE"`
+	Since    string     `help:"Only those of this date or later." placeholder:"DATE"`
+	Until    string     `help:"Only those of this date or earlier." placeholder:"DATE"`
 	Prefix   string     `help:"Only objects whose key begins so, such as by_provider/openai/." placeholder:"KEY"`
 	Task     string     `help:"Only those of this task type." placeholder:"TASK"`
 	Provider string     `help:"Only those of this provider." placeholder:"NAME"`
@@ -30,6 +31,17 @@ type replayCmd struct {
 	JSON     bool       `help:"Print one JSON object for each."`
 }
 
+// fromArchive is the source that is not raw.
+const fromArchive = "archive"
+
+// what names what is read.
+func (c *replayCmd) what() string {
+	if c.From == fromArchive {
+		return "archived documents"
+	}
+	return "raw objects"
+}
+
 // Help is shown by millrace replay --help.
 func (*replayCmd) Help() string {
 	return `For a broker that lost what it had: each raw object is looked at, and its document keeps its file_id, name, date and lane. One line tells what became of each:
@@ -39,10 +51,12 @@ func (*replayCmd) Help() string {
   dead       it has a dead letter, in LLM_DLQ or in the bucket llm-dlq; --dead sends it, and unless something was mended the same dead letter comes again (for those in LLM_DLQ "millrace dlq replay" is better: it can patch)
   damaged    its bytes or metadata are not what was stored; not sent
   failed     as the error says
+From the archive come documents that have completed: each that the broker does not know gets its record, as it was, and its ledger entry back. Its objects come back by "millrace archive restore".
 The exit code is 1 where something is damaged or failed. Running it twice is harmless. A full queue is waited for.
 
 Examples:
   millrace replay --from raw --date 2025-01-27 --dry-run
+  millrace replay --from archive --date 2025-01-27 --yes
   millrace replay --from raw --since 2025-01-20 --provider openai --rate 100/s --yes`
 }
 
@@ -67,7 +81,13 @@ func (c *replayCmd) Run(ctx context.Context, g *globals) error {
 		return err
 	}
 	r.Store = objects
-	from := &operate.RawObjects{Store: objects, Views: settings.Views, Selection: s}
+	archive := &operate.Archive{Store: objects}
+	r.Archive = archive
+	var from operate.Source = &operate.RawObjects{Store: objects, Views: settings.Views, Selection: s}
+	if c.From == fromArchive {
+		from = &operate.ArchivedDocuments{Archive: archive, Days: s}
+		s.Dates, s.Since, s.Until = nil, "", "" // they are about when documents completed
+	}
 	if !c.DryRun && !c.Yes {
 		n := 0
 		for _, err := range from.Documents(ctx) {
@@ -76,7 +96,7 @@ func (c *replayCmd) Run(ctx context.Context, g *globals) error {
 			}
 			n++
 		}
-		if err := g.confirm(fmt.Sprintf("look at %d raw objects and refill the line from them", n), n, false); err != nil {
+		if err := g.confirm(fmt.Sprintf("look at %d %s and refill the line from them", n, c.what()), n, false); err != nil {
 			return err
 		}
 	}
@@ -92,6 +112,9 @@ func (c *replayCmd) parse() (operate.Selection, *operate.Refill, error) {
 	}
 	r := &operate.Refill{Dead: c.Dead, DryRun: c.DryRun}
 	err := s.Validate()
+	if err == nil && c.From == fromArchive && c.Prefix != "" {
+		err = errors.New("--prefix is about raw objects, and they are not read")
+	}
 	if err == nil && c.Rate != "" {
 		r.Rate, err = operate.ParseRate(c.Rate)
 	}
@@ -116,7 +139,7 @@ func (c *replayCmd) end(r *refillReport, err error) error {
 	case r.n[operate.RefillDamaged]+r.n[operate.RefillFailed] > 0:
 		return errSaid
 	case c.ID != "" && r.counted == 0:
-		return notFoundf("no raw object of file_id %s is selected", c.ID)
+		return notFoundf("among the %s that are selected none has file_id %s", c.what(), c.ID)
 	}
 	return nil
 }

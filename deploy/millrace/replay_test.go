@@ -158,6 +158,12 @@ func (r *running) originals() map[string]doc.Original {
 func (r *running) refill(want int, args ...string) map[string]operate.Refilled {
 	r.t.Helper()
 	stdout, _ := r.do(want, "", append([]string{"replay", "--from", "raw", "--json"}, args...)...)
+	return r.fates(stdout)
+}
+
+// fates reads what a replay prints.
+func (r *running) fates(stdout string) map[string]operate.Refilled {
+	r.t.Helper()
 	all := map[string]operate.Refilled{}
 	for line := range strings.Lines(stdout) {
 		var one operate.Refilled

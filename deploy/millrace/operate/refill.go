@@ -170,7 +170,7 @@ func (r *refilling) decide(ctx context.Context, k Kept, o *doc.Original, out *Re
 	case known && (e.State != ledger.Done || e.Holder.Kind != ledger.Completed):
 		return RefillKnown, nil
 	}
-	c, err := r.completed(ctx, o)
+	c, err := r.completed(ctx, k, o)
 	if err == nil && c != nil && c.result != nil && !known {
 		// A result alone does not tell: what died behind the stage that wrote it has one too.
 		var queued bool

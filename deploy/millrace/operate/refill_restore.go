@@ -24,10 +24,14 @@ type completion struct {
 
 // completed finds out whether a document has completed. It returns nil where it has not, and
 // an error where what has completed under its file_id are other bytes.
-func (r *refilling) completed(ctx context.Context, o *doc.Original) (*completion, error) {
+func (r *refilling) completed(ctx context.Context, k Kept, o *doc.Original) (*completion, error) {
 	stored, err := r.record(ctx, o)
 	if err != nil || stored != nil {
 		return &completion{stored: stored}, err
+	}
+	if kept, ok := k.(Recorded); ok {
+		_, err := readRecord(kept.Record(), o)
+		return &completion{record: kept.Record()}, err
 	}
 	if r.Archive != nil {
 		record, found, err := r.Archive.Completed(ctx, o.FileID)

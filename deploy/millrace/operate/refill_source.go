@@ -35,6 +35,13 @@ type Kept interface {
 	Body(ctx context.Context) ([]byte, error)
 }
 
+// Recorded is a Kept whose document has completed.
+type Recorded interface {
+	Kept
+	// Record returns the terminal record of the document, byte for byte as it was published.
+	Record() []byte
+}
+
 // ErrDamaged says that a raw object is not what was stored.
 var ErrDamaged = errors.New("the raw object is damaged")
 
