@@ -125,6 +125,10 @@ func TestABadChangeOfARunningLineIsRefused(t *testing.T) { //nolint:paralleltest
 	kept, err := policy.Read(t.Context(), line.Bus, policy.Seed(nil))
 	require.NoError(t, err)
 	require.ErrorContains(t, kept.Refused, "/views/0")
+
+	change(t, "{}")
+	all := policy.Seed(nil).Layout().String()
+	require.Eventually(t, func() bool { return next() == all }, waitFor, poll, "the tests that follow find all views")
 }
 
 // restarted runs a line over dir twice, with other views in its environment the second time,
