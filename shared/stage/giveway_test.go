@@ -53,17 +53,18 @@ func TestWayIsGivenToABurstOnly(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
 			g := giveWay{most: most}
-			now, seq, got := time.Unix(1000, 0), uint64(5), ""
+			now, seq := time.Unix(1000, 0), uint64(5)
+			var got strings.Builder
 			g.look(now, 300, seq) // the first one only begins
 			for _, s := range tt.see {
 				now, seq = now.Add(giveWayLook), seq+s.came
-				sign := "-"
 				if g.look(now, s.messages, seq) {
-					sign = "+"
+					got.WriteByte('+')
+				} else {
+					got.WriteByte('-')
 				}
-				got += sign
 			}
-			require.Equal(t, tt.give, got)
+			require.Equal(t, tt.give, got.String())
 		})
 	}
 }
