@@ -150,8 +150,11 @@ func (w *Writer) write(q *waiting, batch []*portion) {
 	var errs []error
 	if len(objects) > 0 {
 		ctx := w.ctx
-		if q == w.urgent {
+		switch q {
+		case w.urgent:
 			ctx = Urgent(ctx)
+		case w.patient:
+			ctx = Patient(ctx)
 		}
 		errs = w.Store.Put(ctx, objects...)
 	}
