@@ -34,7 +34,7 @@ func (r *Runner) finish(ctx context.Context, w *work, d *doc.Document, outs []Ou
 		}
 	}
 	g, gctx := errgroup.WithContext(ctx)
-	g.Go(func() error { return r.store(r.patient(gctx), objects) })
+	g.Go(func() error { return r.store(gctx, objects) })
 	g.Go(func() error { return r.publishAll(gctx, d, outs, step) })
 	if err := g.Wait(); err != nil {
 		return err
@@ -50,16 +50,6 @@ func (r *Runner) finish(ctx context.Context, w *work, d *doc.Document, outs []Ou
 	r.Metrics.outcome(r.Stage, outcome, "")
 	r.log.Debug().Str("file_id", d.Metadata.FileID).Int("outputs", len(outs)).Msg("done")
 	return nil
-}
-
-// patient makes puts of a stage patient that nobody waits for before the document has ended,
-// while there is little to do. The archive waits for what aggregate stores, and with it for
-// all that was stored before.
-func (r *Runner) patient(ctx context.Context) context.Context {
-	if r.Stage == contract.Aggregate || r.busy() {
-		return ctx
-	}
-	return store.Patient(ctx)
 }
 
 // after does what outputs leave to be done when they are out. Error: ctx is over.

@@ -37,9 +37,6 @@ type WriterSettings struct {
 	// Linger is how long a batch may wait for more while another one is being written.
 	// While nothing is being written nothing waits. Below zero nothing ever waits.
 	Linger time.Duration
-	// PatientFlushers is how many further batches, of patient puts alone, are written at one
-	// time: for a store that lets these wait for others. 0 is none: they are as any other.
-	PatientFlushers int
 	// BacklogObjects and BacklogBytes bound what was handed over and is not stored yet.
 	// Callers wait where it is full.
 	BacklogObjects int
@@ -94,12 +91,11 @@ type Writer struct {
 	cancel context.CancelCauseFunc
 	work   sync.WaitGroup
 
-	mu      sync.Mutex
-	many    *waiting // what may be gathered
-	urgent  *waiting // what goes at once
-	patient *waiting // what the store may let wait
-	closed  bool
-	stats   WriterStats
+	mu     sync.Mutex
+	many   *waiting // what may be gathered
+	urgent *waiting // what goes at once
+	closed bool
+	stats  WriterStats
 }
 
 // waiting is what waits for one kind of flushers. It is guarded by Writer.mu.
@@ -124,16 +120,13 @@ func NewWriter(s Store, set WriterSettings) *Writer {
 		Store: s, set: set,
 		count: semaphore.NewWeighted(int64(set.BacklogObjects)),
 		bytes: semaphore.NewWeighted(set.BacklogBytes),
-		many:  newWaiting(set.Linger), urgent: newWaiting(-1), patient: newWaiting(-1),
+		many:  newWaiting(set.Linger), urgent: newWaiting(-1),
 	}
 	w.ctx, w.cancel = context.WithCancelCause(context.Background())
 	for range set.Flushers {
 		w.work.Go(func() { w.flusher(w.many) })
 	}
 	w.work.Go(func() { w.flusher(w.urgent) })
-	for range set.PatientFlushers {
-		w.work.Go(func() { w.flusher(w.patient) })
-	}
 	return w
 }
 
@@ -166,7 +159,6 @@ func (w *Writer) Close(ctx context.Context) error {
 	w.mu.Unlock()
 	w.many.signal()
 	w.urgent.signal()
-	w.patient.signal()
 	done := make(chan struct{})
 	go func() { w.work.Wait(); close(done) }()
 	var err error
@@ -209,11 +201,8 @@ func (w *Writer) admit(ctx context.Context, p *portion) error {
 	}
 	p.since = time.Now()
 	q := w.many
-	switch {
-	case IsUrgent(ctx):
+	if IsUrgent(ctx) {
 		q = w.urgent
-	case IsPatient(ctx) && w.set.PatientFlushers > 0:
-		q = w.patient
 	}
 	if len(q.queues[p.bucket]) == 0 {
 		q.order = append(q.order, p.bucket)

@@ -150,11 +150,8 @@ func (w *Writer) write(q *waiting, batch []*portion) {
 	var errs []error
 	if len(objects) > 0 {
 		ctx := w.ctx
-		switch q {
-		case w.urgent:
+		if q == w.urgent {
 			ctx = Urgent(ctx)
-		case w.patient:
-			ctx = Patient(ctx)
 		}
 		errs = w.Store.Put(ctx, objects...)
 	}

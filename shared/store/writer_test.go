@@ -284,23 +284,6 @@ func TestWriterPassesAFailureToAllOfABatch(t *testing.T) {
 	require.Equal(t, uint64(2), w.Stats().Errors)
 }
 
-func TestWriterLetsNoObjectWaitBehindAPatientOne(t *testing.T) {
-	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
-		s := newSlow(t, time.Second)
-		w := store.NewWriter(s, store.WriterSettings{Flushers: 1, PatientFlushers: 1, Linger: time.Hour})
-		var all sync.WaitGroup
-		all.Go(func() { require.Nil(t, w.Put(store.Patient(t.Context()), object("a", "patient", "x"))) })
-		synctest.Wait()
-		began := time.Now()
-		<-time.After(time.Second / 2)
-		require.Nil(t, w.Put(t.Context(), object("a", "now", "x")))
-		require.Equal(t, 3*time.Second/2, time.Since(began), "its own call and nothing else")
-		all.Wait()
-		closeWriter(t, w)
-	})
-}
-
 func TestWriterLetsNoUrgentObjectWaitBehindABatch(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

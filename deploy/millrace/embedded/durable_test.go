@@ -266,7 +266,7 @@ func TestLoserOfCreateOnlyStillStoresItsOtherViews(t *testing.T) {
 
 func TestStoreSaysDownWhenTheSyncFails(t *testing.T) {
 	t.Parallel()
-	g := newGroupSync(0, 0, func() error { return errors.New("disk is gone") })
+	g := newGroupSync(0, func() error { return errors.New("disk is gone") })
 	disk := newDurable(shared.disk.Posix, shared.root, g)
 	s := &local{disk: disk, owner: accessKey}
 	b := bucket(t, shared.Store())

@@ -58,9 +58,6 @@ type S3Config struct {
 	// longer means fewer syncs and a longer wait while many write. The first sync after a
 	// pause never waits. 0 means none.
 	SyncGap time.Duration
-	// Patience is how long patient puts (see store.Patient) wait for others to share a sync
-	// with, while little is written. 0 is not at all.
-	Patience time.Duration
 }
 
 // S3 is a running object store: an S3 server over a folder, where the object bucket/key is
@@ -101,7 +98,7 @@ func startS3(ctx context.Context, c S3Config, syncFS func() error) (_ *S3, err e
 		return nil, err
 	}
 	s := &S3{access: c.AccessKey, folder: dir, ended: make(chan struct{})}
-	if err := s.open(c, syncFS); err != nil {
+	if err := s.open(c.SyncGap, syncFS); err != nil {
 		return nil, errors.Join(err, s.close(!dir.crashed))
 	}
 	for try := 1; ; try++ {
@@ -115,7 +112,7 @@ func startS3(ctx context.Context, c S3Config, syncFS func() error) (_ *S3, err e
 }
 
 // open prepares the folder.
-func (s *S3) open(c S3Config, syncFS func() error) error {
+func (s *S3) open(gap time.Duration, syncFS func() error) error {
 	if err := testAttributes(s.folder.path); err != nil {
 		return err
 	}
@@ -139,7 +136,7 @@ func (s *S3) open(c S3Config, syncFS func() error) error {
 	if err != nil {
 		return fmt.Errorf("open folder: %w", err)
 	}
-	s.disk = newDurable(inner, root, newGroupSync(c.SyncGap, c.Patience, syncFS))
+	s.disk = newDurable(inner, root, newGroupSync(gap, syncFS))
 	return sweep(s.folder.path, s.folder.crashed)
 }
 

@@ -21,12 +21,8 @@ type groupSync struct {
 	// much is written, so that more of it shares each; while little is, nothing waits.
 	gap time.Duration
 
-	// patience is how long a sync waits, while little is written, where only patient puts wait
-	// for it (see store.Patient).
-	patience time.Duration
-
 	closing chan struct{} // closed by close
-	hurry   chan struct{} // a token: who waits has changed
+	hurry   chan struct{} // a token: somebody cannot wait for the gap
 	work    sync.WaitGroup
 
 	mu     sync.Mutex
@@ -47,28 +43,28 @@ const (
 	rateSpan = 200 * time.Millisecond
 )
 
-func newGroupSync(gap, patience time.Duration, syncFS func() error) *groupSync {
-	return &groupSync{sync: syncFS, gap: gap, patience: patience, closing: make(chan struct{}), hurry: make(chan struct{}, 1)}
+func newGroupSync(gap time.Duration, syncFS func() error) *groupSync {
+	return &groupSync{sync: syncFS, gap: gap, closing: make(chan struct{}), hurry: make(chan struct{}, 1)}
 }
 
 // round is one sync and those who wait for it.
 type round struct {
 	done chan struct{}
 	err  error // valid when done is closed
-
-	// Guarded by groupSync.mu.
-	since     time.Time // when the first one joined
-	impatient bool      // somebody waits who is not patient
-	urgent    bool      // somebody waits who cannot wait for the gap
 }
 
 // join returns when everything written before the call, n objects, is on disk; an urgent ctx
-// does not wait for the gap, and a patient one not only for that. Where ctx is over before
-// that, it is unknown.
+// does not wait for the gap. Where ctx is over before that, it is unknown.
 func (g *groupSync) join(ctx context.Context, n int) error {
-	r, err := g.enter(n, store.IsPatient(ctx), store.IsUrgent(ctx))
+	r, err := g.enter(n)
 	if err != nil {
 		return err
+	}
+	if store.IsUrgent(ctx) {
+		select {
+		case g.hurry <- struct{}{}:
+		default:
+		}
 	}
 	select {
 	case <-r.done:
@@ -78,7 +74,7 @@ func (g *groupSync) join(ctx context.Context, n int) error {
 	}
 }
 
-func (g *groupSync) enter(n int, patient, urgent bool) (*round, error) {
+func (g *groupSync) enter(n int) (*round, error) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if g.closed {
@@ -86,27 +82,19 @@ func (g *groupSync) enter(n int, patient, urgent bool) (*round, error) {
 	}
 	g.writes += n
 	if g.next == nil {
-		g.next = &round{done: make(chan struct{}), since: time.Now()}
-	}
-	r := g.next
-	if !patient && !r.impatient || urgent && !r.urgent {
-		r.impatient, r.urgent = true, r.urgent || urgent
-		select {
-		case g.hurry <- struct{}{}:
-		default:
-		}
+		g.next = &round{done: make(chan struct{})}
 	}
 	if !g.busy {
 		g.busy = true
 		g.work.Go(g.run)
 	}
-	return r, nil
+	return g.next, nil
 }
 
 // run syncs until nobody waits.
 func (g *groupSync) run() {
 	for {
-		for wait := g.wanted(); wait > 0; wait = g.wanted() {
+		if wait := g.wanted(); wait > 0 {
 			g.pause(wait)
 		}
 		r := g.leave()
@@ -122,18 +110,14 @@ func (g *groupSync) run() {
 func (g *groupSync) wanted() time.Duration {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if g.next == nil || g.next.urgent || g.closed {
+	if g.next == nil {
 		return 0
 	}
-	part := min(max((g.rate-rateLittle)/(rateMuch-rateLittle), 0), 1)
-	wait := time.Duration(float64(g.gap)*part) - time.Since(g.began)
-	if !g.next.impatient && part == 0 {
-		wait = max(wait, g.patience-time.Since(g.next.since))
-	}
-	return wait
+	part := (g.rate - rateLittle) / (rateMuch - rateLittle)
+	return time.Duration(float64(g.gap)*min(max(part, 0), 1)) - time.Since(g.began)
 }
 
-// pause returns after d, or when there may be less to wait for.
+// pause returns after d, or when g is closed.
 func (g *groupSync) pause(d time.Duration) {
 	timer := time.NewTimer(d)
 	defer timer.Stop()

@@ -91,7 +91,7 @@ func TestGroupSync(t *testing.T) {
 		t.Parallel()
 		synctest.Test(t, func(t *testing.T) {
 			count := 0
-			g := newGroupSync(0, 0, func() error { count++; <-time.After(10 * time.Millisecond); return nil })
+			g := newGroupSync(0, func() error { count++; <-time.After(10 * time.Millisecond); return nil })
 			var all sync.WaitGroup
 			all.Go(func() { require.NoError(t, g.join(t.Context(), 1)) })
 			synctest.Wait()
@@ -109,7 +109,7 @@ func TestGroupSync(t *testing.T) {
 		t.Parallel()
 		synctest.Test(t, func(t *testing.T) {
 			steps := make(chan struct{})
-			g := newGroupSync(0, 0, func() error { <-steps; return nil })
+			g := newGroupSync(0, func() error { <-steps; return nil })
 			var first, second atomic.Bool
 			go func() { _ = g.join(context.Background(), 1); first.Store(true) }()
 			synctest.Wait()
@@ -145,7 +145,7 @@ func TestGroupSyncGap(t *testing.T) {
 	t.Run("while little is written nothing waits", func(t *testing.T) {
 		t.Parallel()
 		synctest.Test(t, func(t *testing.T) {
-			g := newGroupSync(20*time.Millisecond, 0, quick)
+			g := newGroupSync(20*time.Millisecond, quick)
 			require.Equal(t, 2*time.Millisecond, pair(t, g, t.Context()))
 			g.close()
 		})
@@ -153,7 +153,7 @@ func TestGroupSyncGap(t *testing.T) {
 	t.Run("while much is written the gap holds, but not for what is urgent", func(t *testing.T) {
 		t.Parallel()
 		synctest.Test(t, func(t *testing.T) {
-			g := newGroupSync(20*time.Millisecond, 0, quick)
+			g := newGroupSync(20*time.Millisecond, quick)
 			require.NoError(t, g.join(t.Context(), 100_000))
 			began := time.Now()
 			require.NoError(t, g.join(t.Context(), 100_000))
@@ -164,41 +164,10 @@ func TestGroupSyncGap(t *testing.T) {
 			g.close()
 		})
 	})
-	t.Run("who is patient waits for others, for some time", func(t *testing.T) {
-		t.Parallel()
-		synctest.Test(t, func(t *testing.T) {
-			count := 0
-			g := newGroupSync(20*time.Millisecond, 12*time.Millisecond, func() error { count++; return quick() })
-			began := time.Now()
-			require.NoError(t, g.join(store.Patient(t.Context()), 1))
-			require.Equal(t, 13*time.Millisecond, time.Since(began), "nobody came")
-
-			began = time.Now()
-			var all sync.WaitGroup
-			all.Go(func() { require.NoError(t, g.join(store.Patient(t.Context()), 1)) })
-			<-time.After(5 * time.Millisecond)
-			require.NoError(t, g.join(t.Context(), 1))
-			all.Wait()
-			require.Equal(t, 6*time.Millisecond, time.Since(began))
-			require.Equal(t, 2, count, "they shared one")
-			g.close()
-		})
-	})
-	t.Run("a stop ends the patience", func(t *testing.T) {
-		t.Parallel()
-		synctest.Test(t, func(t *testing.T) {
-			g := newGroupSync(0, time.Hour, quick)
-			var all sync.WaitGroup
-			all.Go(func() { require.NoError(t, g.join(store.Patient(t.Context()), 1)) })
-			synctest.Wait()
-			g.close()
-			all.Wait()
-		})
-	})
 	t.Run("a failed sync fails all that waited for it", func(t *testing.T) {
 		t.Parallel()
 		broken := errors.New("disk is gone")
-		g := newGroupSync(0, 0, func() error { return broken })
+		g := newGroupSync(0, func() error { return broken })
 		require.ErrorIs(t, g.join(t.Context(), 1), broken)
 		g.close()
 		require.ErrorIs(t, g.join(t.Context(), 1), errStopped)
@@ -207,7 +176,7 @@ func TestGroupSyncGap(t *testing.T) {
 	t.Run("a caller may give up", func(t *testing.T) {
 		t.Parallel()
 		release := make(chan struct{})
-		g := newGroupSync(0, 0, func() error { <-release; return nil })
+		g := newGroupSync(0, func() error { <-release; return nil })
 		ctx, cancel := context.WithCancel(t.Context())
 		cancel()
 		require.ErrorIs(t, g.join(ctx, 1), context.Canceled)

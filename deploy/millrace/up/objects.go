@@ -3,28 +3,18 @@ package up
 import (
 	"context"
 	"path/filepath"
-	"time"
 
 	"github.com/jobspy/millrace/deploy/millrace/embedded"
 	"github.com/jobspy/millrace/shared/store"
-)
-
-const (
-	// patience is how long objects that nobody waits for yet wait for a sync that somebody
-	// waits for, while little is written: as long as a document needs for the whole line.
-	patience = 12 * time.Millisecond
-	// patientFlushers is how many batches of such objects may wait at a time.
-	patientFlushers = 8
 )
 
 // objects is the object store of a line.
 type objects struct {
 	store.Store
 
-	addr   string
-	writer store.WriterSettings
-	probe  func(ctx context.Context) error // to be called when the buckets are there
-	stop   func() error
+	addr  string
+	probe func(ctx context.Context) error // to be called when the buckets are there
+	stop  func() error
 }
 
 // openStore starts the embedded store, or opens the one that c names.
@@ -41,14 +31,12 @@ func openStore(ctx context.Context, c *Config, access, secret string) (*objects,
 		}, nil
 	}
 	s, err := embedded.StartS3(ctx, embedded.S3Config{
-		Dir: filepath.Join(c.Dir, "buckets"), Addr: c.S3Addr, AccessKey: access, SecretKey: secret,
-		SyncGap: syncGap, Patience: patience,
+		Dir: filepath.Join(c.Dir, "buckets"), Addr: c.S3Addr, AccessKey: access, SecretKey: secret, SyncGap: syncGap,
 	})
 	if err != nil {
 		return nil, err
 	}
 	return &objects{
-		Store: s.Store(), addr: s.Addr(), writer: store.WriterSettings{PatientFlushers: patientFlushers},
-		probe: func(context.Context) error { return nil }, stop: s.Stop,
+		Store: s.Store(), addr: s.Addr(), probe: func(context.Context) error { return nil }, stop: s.Stop,
 	}, nil
 }

@@ -189,7 +189,7 @@ func open(ctx context.Context, c *Config, files *logs, reg prometheus.Registerer
 	if err := objects.probe(ctx); err != nil {
 		return nil, closers, err
 	}
-	w := store.NewWriter(objects.Store, objects.writer)
+	w := store.NewWriter(objects.Store, store.WriterSettings{})
 	closers = append(closers, func() error {
 		// What is acknowledged is stored, so nothing of value waits in the writer by now.
 		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
