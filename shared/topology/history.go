@@ -42,7 +42,7 @@ func (p planner) history() []bus.StreamConfig {
 			Subjects:     []string{contract.RootTimeline + ".>"},
 			MaxBytes:     p.part(partTimeline),
 			MaxAge:       timelineAge,
-			Duplicates:   p.Duplicates,
+			Duplicates:   min(p.Duplicates, timelineDuplicates),
 			AsyncPersist: p.Replicas == 1, // the broker has it for one replica only
 			Metadata:     metadata("timeline", ""),
 		},

@@ -23,6 +23,16 @@ const (
 	DefaultArchiveEvery  = time.Minute
 )
 
+// The streams that forget message ids earlier than Options.Duplicates: at 250 documents a
+// second each minute of ids takes 2 MB in each stream.
+const (
+	// hopDuplicates is for what a stage sends to another: long enough for a publish that is
+	// repeated; after a longer outage the work is done again, which is harmless.
+	hopDuplicates = 2 * time.Minute
+	// timelineDuplicates is for what is republished, of which there are no duplicates.
+	timelineDuplicates = time.Second
+)
+
 // How long the streams of history and the traces of deleted keys stay.
 const (
 	completedAge = 30 * 24 * time.Hour
@@ -46,8 +56,9 @@ type Options struct {
 	Memory int64
 	// QueueMessages bounds the messages of each stage's queue; 0 leaves it to their bytes.
 	QueueMessages int64
-	// Duplicates is how long message ids are remembered; 0 means DefaultDuplicates. Each id
-	// takes about 150 bytes of the broker's memory for that long.
+	// Duplicates is how long message ids are remembered at most, between the stages for
+	// less; 0 means DefaultDuplicates. Each id takes about 150 bytes of the broker's memory for
+	// that long.
 	Duplicates time.Duration
 	// AckWait is how long a delivered message may stay without settlement or progress before
 	// it is handed out again; 0 means DefaultAckWait.
@@ -150,7 +161,7 @@ func (p planner) queue(s contract.Stage) bus.StreamConfig {
 		Batches:     true,
 		MaxMsgs:     p.QueueMessages,
 		MaxBytes:    p.part(partQueue),
-		Duplicates:  p.Duplicates,
+		Duplicates:  min(p.Duplicates, hopDuplicates),
 		RePublish:   timeline(string(s)),
 		Metadata:    metadata("queue", s),
 	}
@@ -173,6 +184,7 @@ func (p planner) rawQueue(c *bus.StreamConfig) {
 	task, provider := contract.RootRaw+".*", contract.RootRaw+".*.*"
 	c.Description = "what producers publish"
 	c.MaxBytes = p.part(partRaw)
+	c.Duplicates = p.Duplicates
 	c.RePublish = nil // the timeline of a document begins with its identity
 	c.Subjects = []string{task, provider}
 	for i, l := range contract.Lanes() {
