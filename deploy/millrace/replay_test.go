@@ -49,7 +49,7 @@ func startUp(t *testing.T, dir string) *running {
 	t.Helper()
 	r := &running{t: t, dir: dir}
 	r.cmd = exec.CommandContext(t.Context(), os.Args[0], "up", "--data", dir, "--nats", "127.0.0.1:0", "--s3", "127.0.0.1:0", "--http", "127.0.0.1:0")
-	r.cmd.Env = append(os.Environ(), programVar+"=1", "LOG_LEVEL=error", "SOURCE_GREENHOUSE_URL=https://unreachable.invalid")
+	r.cmd.Env = append(os.Environ(), programVar+"=1", "LOG_LEVEL=error", "GIVE_WAY=0s", "SOURCE_GREENHOUSE_URL=https://unreachable.invalid")
 	out, err := r.cmd.StdoutPipe()
 	require.NoError(t, err)
 	require.NoError(t, r.cmd.Start())
