@@ -41,11 +41,7 @@ Examples:
 
 // Run implements the command.
 func (c *archiveRunCmd) Run(ctx context.Context, g *globals) error {
-	cfg, err := config.Parse[archive.Config](g.env)
-	if err != nil {
-		return usagef("the settings are wrong: %w", err)
-	}
-	deps, err := g.archive(ctx)
+	cfg, deps, err := g.archiver(ctx)
 	if err != nil {
 		return err
 	}
@@ -92,6 +88,16 @@ func (g *globals) archive(ctx context.Context) (stage.Deps, error) {
 		Bus: g.opened, Store: s, Names: s.names, Clock: time.Now, Log: zerolog.New(g.stderr).Level(zerolog.WarnLevel),
 		Policy: g.live.Storage,
 	}, nil
+}
+
+// archiver is the archive stage's configuration and what it works with.
+func (g *globals) archiver(ctx context.Context) (archive.Config, stage.Deps, error) {
+	cfg, err := config.Parse[archive.Config](g.env)
+	if err != nil {
+		return cfg, stage.Deps{}, usagef("the settings are wrong: %w", err)
+	}
+	deps, err := g.archive(ctx)
+	return cfg, deps, err
 }
 
 // waiting says that somebody else is at the archive.

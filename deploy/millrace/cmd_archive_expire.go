@@ -6,7 +6,6 @@ import (
 	"strconv"
 
 	"github.com/jobspy/millrace/deploy/millrace/operate"
-	"github.com/jobspy/millrace/shared/config"
 	"github.com/jobspy/millrace/stages/archive"
 )
 
@@ -30,11 +29,7 @@ Examples:
 
 // Run implements the command.
 func (c *archiveExpireCmd) Run(ctx context.Context, g *globals) error {
-	cfg, err := config.Parse[archive.Config](g.env)
-	if err != nil {
-		return usagef("the settings are wrong: %w", err)
-	}
-	deps, err := g.archive(ctx)
+	cfg, deps, err := g.archiver(ctx)
 	if err != nil {
 		return err
 	}

@@ -105,12 +105,15 @@ func (a *aggregator) finish(ctx context.Context, in *doc.Document, r *result, o 
 	if err != nil {
 		return nil, err
 	}
-	outs, err := outputs(in, d.result, o)
-	if err != nil {
-		return nil, err
+	large := len(d.body) > maxAnswer
+	if large {
+		if err := d.store(ctx); err != nil {
+			return nil, err
+		}
 	}
-	if len(d.body) > maxAnswer {
-		return outs, d.store(ctx)
+	outs, err := outputs(in, d.result, o)
+	if err != nil || large {
+		return outs, err
 	}
 	outs[0].Objects = []store.Object{{Ref: d.result.ref(), Body: d.body}}
 	outs[0].After = d.confirm
