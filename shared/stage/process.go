@@ -158,11 +158,17 @@ func (r *Runner) attempt(ctx context.Context, w *work, d *doc.Document) (outs []
 		if err := r.markAlone(ctx, w); err != nil {
 			return nil, err
 		}
-		r.Process.alone.Lock()
-		defer r.Process.alone.Unlock()
+		done, err := r.Process.turns.alone(ctx)
+		if err != nil {
+			return nil, err
+		}
+		defer done()
 	case !lasting: // else what is suspect, and all behind it, would wait as long
-		r.Process.alone.RLock()
-		defer r.Process.alone.RUnlock()
+		done, err := r.Process.turns.beside(ctx)
+		if err != nil {
+			return nil, err
+		}
+		defer done()
 	}
 	limited, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()

@@ -37,7 +37,7 @@ type Settings struct {
 
 // Process is what the runners of one process share. The zero value is ready for use.
 type Process struct {
-	alone  sync.RWMutex  // a document that may have crashed the process runs while nothing else does
+	turns  turns         // a document that may have crashed the process runs while nothing else does
 	ledger ledger.Recent // what they wrote into the ledger
 }
 

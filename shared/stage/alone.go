@@ -1,0 +1,37 @@
+package stage
+
+import (
+	"context"
+	"fmt"
+	"math"
+	"sync"
+
+	"golang.org/x/sync/semaphore"
+)
+
+// everybody is more than there ever are attempts at one time.
+const everybody = math.MaxInt64
+
+// turns lets attempts run beside each other, or one while no other does. Who asks first is
+// let in first, so that nobody waits for ever. The zero value is ready for use.
+//
+// It is no sync.RWMutex: a stage that stops need not wait for its turn, and time stands still
+// in a testing/synctest bubble while somebody waits for a mutex.
+type turns struct {
+	once sync.Once
+	all  *semaphore.Weighted
+}
+
+// beside waits until nobody runs alone; done ends the turn. Error: ctx ended.
+func (t *turns) beside(ctx context.Context) (done func(), err error) { return t.take(ctx, 1) }
+
+// alone waits until nobody else runs; done ends the turn. Error: ctx ended.
+func (t *turns) alone(ctx context.Context) (done func(), err error) { return t.take(ctx, everybody) }
+
+func (t *turns) take(ctx context.Context, n int64) (func(), error) {
+	t.once.Do(func() { t.all = semaphore.NewWeighted(everybody) })
+	if err := t.all.Acquire(ctx, n); err != nil {
+		return nil, fmt.Errorf("wait for a turn: %w", context.Cause(ctx))
+	}
+	return func() { t.all.Release(n) }, nil
+}
