@@ -8,6 +8,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
 	"strings"
 	"time"
 
@@ -32,14 +33,25 @@ type scraper struct {
 }
 
 // New returns the stage.
-func New(_ context.Context, cfg Config, deps stage.Deps) (stage.Handler, error) {
-	if err := cfg.Validate(); err != nil {
-		return nil, err
+func New(ctx context.Context, cfg Config, deps stage.Deps) (stage.Handler, error) {
+	return Through(nil)(ctx, cfg, deps)
+}
+
+// Through returns how to make the stage with all requests going through rt, which then has to
+// see to it which addresses are reached; nil is the network.
+func Through(rt http.RoundTripper) stage.Build[Config] {
+	return func(_ context.Context, cfg Config, deps stage.Deps) (stage.Handler, error) {
+		if err := cfg.Validate(); err != nil {
+			return nil, err
+		}
+		f := newFetcher(&cfg, deps.Clock)
+		if rt != nil {
+			f.secure.Transport, f.plain.Transport = rt, rt
+		}
+		return &scraper{cfg: cfg, clock: deps.Clock, sources: map[string]source{
+			sourceGreenhouse: newGreenhouse(&cfg.Greenhouse, f),
+		}}, nil
 	}
-	f := newFetcher(&cfg, deps.Clock)
-	return &scraper{cfg: cfg, clock: deps.Clock, sources: map[string]source{
-		sourceGreenhouse: newGreenhouse(&cfg.Greenhouse, f),
-	}}, nil
 }
 
 // Handle asks the source of one task. An error means that the task may be tried again while
