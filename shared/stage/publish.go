@@ -15,14 +15,18 @@ import (
 	"github.com/jobspy/millrace/shared/store"
 )
 
-// finish stores and publishes what a handler made, at the same time, and lets the input be
-// acknowledged when both are confirmed.
+// finish stores and publishes what a handler made, at the same time but for objects that have
+// to be there first, and lets the input be acknowledged when both are confirmed.
 func (r *Runner) finish(ctx context.Context, w *work, d *doc.Document, outs []Output, began time.Time) error {
 	step := doc.Step{Stage: r.Stage, At: r.Deps.Clock().UTC(), Attempt: d.Attempt}
 	step.MS = step.At.Sub(began).Milliseconds()
-	objects := d.Objects
+	objects, first := d.Objects, []store.Object(nil)
 	for _, o := range outs {
-		objects = append(objects, o.Objects...)
+		if o.ObjectsFirst {
+			first = append(first, o.Objects...)
+		} else {
+			objects = append(objects, o.Objects...)
+		}
 	}
 	if w.Count() > 1 {
 		// Before it was delivered again it may have been given up, which somebody may know of.
@@ -32,6 +36,9 @@ func (r *Runner) finish(ctx context.Context, w *work, d *doc.Document, outs []Ou
 			}
 			return r.giveUp(ctx, w, d, reason, errGivenUp)
 		}
+	}
+	if err := r.store(ctx, first); err != nil {
+		return err
 	}
 	g, gctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return r.store(gctx, objects) })

@@ -63,6 +63,10 @@ type Output struct {
 	Terminal bool
 
 	Objects []store.Object
+	// ObjectsFirst says that Objects are stored before anything is published: they would be
+	// others, or none, if the work were done again after a crash, while what was published
+	// stands and names them.
+	ObjectsFirst bool
 	// After is called when all objects are stored and all outputs published, before the input
 	// is acknowledged; nil is nothing. It is tried again while it fails, unless for good, which
 	// is only logged: what was published stays.

@@ -159,7 +159,7 @@ func answer(in *doc.Document, a doc.Answer, pages []page) []stage.Output {
 	if len(pages) > 0 {
 		o := rawObject(in, pages)
 		a.Raw = &o.Ref
-		out.Objects = append(out.Objects, o)
+		out.Objects, out.ObjectsFirst = append(out.Objects, o), true // the source may answer otherwise next time
 	}
 	return []stage.Output{out}
 }

@@ -155,6 +155,7 @@ func TestAnAnswerCarriesTheJobsAndNothingThatAggregateDoesNotNeed(t *testing.T) 
 	require.Len(t, out.Objects, 1)
 	require.Equal(t, "job-data/raw/greenhouse/2026-09-01/"+in.Name, out.Objects[0].String())
 	require.Equal(t, out.Objects[0].Ref, *a.Raw)
+	require.True(t, out.ObjectsFirst, "after a crash the source may not give it again")
 	require.Equal(t, `{"source":"greenhouse","requests":[{"url":"`+b.URL+`/v1/boards/acme/jobs?content=true","status":200,"body":`+oneJob+`}]}`,
 		string(out.Objects[0].Body))
 	require.Equal(t, map[string]bool{"Millrace/1.0 (+https://github.com/jobspy/millrace)": true}, b.agents)
