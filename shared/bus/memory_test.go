@@ -51,7 +51,7 @@ func TestMemoryKeepsToTheTimeOfABubble(t *testing.T) {
 		require.Equal(t, 2, again[0].Count())
 		require.NoError(t, again[0].Ack(t.Context()))
 
-		m := bus.Message{Subject: contract.RetrySubject(contract.Validate, "a"), Body: []byte("1")}
+		m := bus.Message{Subject: contract.RetrySubject(contract.Validate, "a", 0), Body: []byte("1")}
 		require.NoError(t, b.Schedule(t.Context(), m, time.Now().Add(24*time.Hour), contract.DueSubject(contract.Validate, contract.Low)))
 		pass(24*time.Hour - time.Nanosecond)
 		require.Empty(t, take())

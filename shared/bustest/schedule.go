@@ -33,7 +33,7 @@ func runSchedule(t *testing.T, newBus Maker) {
 }
 
 var (
-	retrySubject = contract.RetrySubject(stage, "a~indeed")
+	retrySubject = contract.RetrySubject(stage, "a~indeed", 0)
 	dueSubject   = contract.DueSubject(stage, lane)
 )
 
@@ -90,7 +90,7 @@ func replaces(t *testing.T, b bus.Bus) {
 		err := b.Schedule(t.Context(), bus.Message{Subject: retrySubject, Body: []byte(s.body)}, time.Now().Add(s.after), dueSubject)
 		require.NoError(t, err)
 	}
-	other := bus.Message{Subject: contract.RetrySubject(stage, "b"), Body: []byte("other")}
+	other := bus.Message{Subject: contract.RetrySubject(stage, "b", 0), Body: []byte("other")}
 	require.NoError(t, b.Schedule(t.Context(), other, time.Now().Add(time.Hour), dueSubject))
 	require.Equal(t, 2, work(t, b))
 	d := next(t, c)

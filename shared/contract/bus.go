@@ -1,6 +1,9 @@
 package contract
 
-import "strings"
+import (
+	"strconv"
+	"strings"
+)
 
 // The streams. A stage's own stream is StageStream(stage).
 const (
@@ -93,8 +96,15 @@ func RawSubject(task, provider string, lane Lane) string {
 	}
 }
 
-// RetrySubject returns the subject that holds the one pending schedule of a piece of work.
-func RetrySubject(s Stage, workID string) string { return join(RootRetry, string(s), workID) }
+// RetrySubject returns the subject that holds the one pending schedule of a piece of work. A
+// replay is other work than what it replays: while that still goes about, neither may replace
+// the schedule of the other.
+func RetrySubject(s Stage, workID string, replay int) string {
+	if replay > 0 {
+		workID = join(workID, "r"+strconv.Itoa(replay))
+	}
+	return join(RootRetry, string(s), workID)
+}
 
 // DueSubject returns the subject on which a schedule's message comes back.
 func DueSubject(s Stage, l Lane) string { return join(RootDue, string(s), string(l)) }

@@ -33,7 +33,7 @@ func TestATimerThatMayTakeLongHoldsUpNoDocumentThatRunsAlone(t *testing.T) {
 	deliver(t, b, 2)
 	for _, name := range []string{"long", "short"} {
 		m := bus.Message{
-			Subject: contract.RetrySubject(contract.Validate, "timer~"+name), Body: []byte("{}"),
+			Subject: contract.RetrySubject(contract.Validate, "timer~"+name, 0), Body: []byte("{}"),
 			Header: bus.Header{contract.HeaderTimer: name, contract.HeaderLane: "low"},
 		}
 		require.NoError(t, b.Schedule(t.Context(), m, time.Now(), contract.DueSubject(contract.Validate, contract.Low)))

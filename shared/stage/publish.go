@@ -151,7 +151,7 @@ func (r *Runner) forward(ctx context.Context, in *doc.Document, o *Output, index
 		}
 	}
 	if !o.At.IsZero() {
-		m := bus.Message{Subject: contract.RetrySubject(o.To, d.WorkID()), Header: d.Headers(r.Stage), Body: body}
+		m := bus.Message{Subject: contract.RetrySubject(o.To, d.WorkID(), d.Replay), Header: d.Headers(r.Stage), Body: body}
 		origin := doc.Document{Origin: doc.Origin{
 			Subject: contract.StageSubject(o.To, d.Lane, d.Metadata.TaskType, d.Metadata.Provider),
 			Stream:  in.Origin.Stream, Seq: in.Origin.Seq, Time: in.Origin.Time,

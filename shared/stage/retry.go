@@ -37,7 +37,7 @@ func (r *Runner) reschedule(ctx context.Context, d *doc.Document, delay time.Dur
 		// Before ingest two messages may have one file_id.
 		id = doc.NewID(d.Origin, doc.Sum(d.Body))
 	}
-	m := bus.Message{Subject: contract.RetrySubject(r.Stage, id), Header: h, Body: d.Body}
+	m := bus.Message{Subject: contract.RetrySubject(r.Stage, id, d.Replay), Header: h, Body: d.Body}
 	return r.schedule(ctx, m, r.Deps.Clock().Add(delay), contract.DueSubject(r.Stage, d.Lane))
 }
 

@@ -53,10 +53,10 @@ func TestInboxAndClaimsAreSwept(t *testing.T) {
 			l.publish(contract.DLQSubject(contract.Ingest, contract.ReasonMalformed), bus.Header{contract.HeaderObject: inbox.String()})
 		}, 30 * oneDay, 1},
 		{"a retry names one", func(l *line) {
-			l.publish(contract.RetrySubject(contract.Enrich, "a"), bus.Header{contract.HeaderObject: claim.String()})
+			l.publish(contract.RetrySubject(contract.Enrich, "a", 0), bus.Header{contract.HeaderObject: claim.String()})
 		}, 30 * oneDay, 1},
 		{"the join waits for others of the document", func(l *line) {
-			l.publish(contract.RetrySubject(contract.Aggregate, "a~join"), bus.Header{contract.HeaderFileID: "a"})
+			l.publish(contract.RetrySubject(contract.Aggregate, "a~join", 0), bus.Header{contract.HeaderFileID: "a"})
 		}, 30 * oneDay, 2},
 		{"one is under a legal hold", func(l *line) { l.storage.LegalHold = []string{"llm-processed/_claim/"} }, 30 * oneDay, 1},
 		{"they stay by policy", func(l *line) {

@@ -76,7 +76,7 @@ func TestWhatStaysOfTheViewsThatAreOverTheirTime(t *testing.T) {
 		},
 		{name: "a dead letter of the document names none", prepare: underWay(contract.DLQSubject(contract.Enrich, contract.ReasonSchema))},
 		{name: "the document is on its way again", left: all, kept: Kept{Named: 3}, prepare: underWay(enrich)},
-		{name: "the document waits for a retry", left: all, kept: Kept{Named: 3}, prepare: underWay(contract.RetrySubject(contract.Enrich, "a"))},
+		{name: "the document waits for a retry", left: all, kept: Kept{Named: 3}, prepare: underWay(contract.RetrySubject(contract.Enrich, "a", 0))},
 		{
 			name: "the document has a record that is not archived", left: all, kept: Kept{Named: 3},
 			prepare: func(l *line) { pass(4*oneDay - time.Minute); underWay("llm.completed.job_extraction.openai")(l) },

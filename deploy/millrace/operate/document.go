@@ -251,7 +251,7 @@ func (f *finder) queued(ctx context.Context) (bool, error) {
 
 // retried looks for a retry of a stage that waits for its time.
 func (f *finder) retried(ctx context.Context, s contract.Stage) (bool, error) {
-	m, err := f.bus.Last(ctx, contract.StreamRetry, contract.RetrySubject(s, f.d.FileID))
+	m, err := f.bus.Last(ctx, contract.StreamRetry, contract.RetrySubject(s, f.d.FileID, f.d.Replays))
 	if errors.Is(err, bus.ErrNotFound) {
 		return false, nil
 	}

@@ -73,7 +73,7 @@ func TestWhereADocumentIs(t *testing.T) {
 		t.Parallel()
 		s := setup(t)
 		m := bus.Message{
-			Subject: contract.RetrySubject(contract.Ingest, "a"), Body: []byte("{}"),
+			Subject: contract.RetrySubject(contract.Ingest, "a", 0), Body: []byte("{}"),
 			Header: bus.Header{contract.HeaderFileID: "a", contract.HeaderAttempt: "3"},
 		}
 		require.NoError(t, s.bus.Schedule(t.Context(), m, time.Now().Add(time.Hour), contract.DueSubject(contract.Ingest, contract.Low)))
