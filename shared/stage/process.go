@@ -155,14 +155,14 @@ func (r *Runner) attempt(ctx context.Context, w *work, d *doc.Document) (outs []
 	limit, lasting := r.limit(d)
 	switch {
 	case w.Count() >= suspect:
-		if err := r.markAlone(ctx, w); err != nil {
-			return nil, err
-		}
 		done, err := r.Process.turns.alone(ctx)
 		if err != nil {
 			return nil, err
 		}
 		defer done()
+		if err := r.markAlone(ctx, w); err != nil { // not before: another may kill the process meanwhile
+			return nil, err
+		}
 	case !lasting: // else what is suspect, and all behind it, would wait as long
 		done, err := r.Process.turns.beside(ctx)
 		if err != nil {

@@ -7,6 +7,8 @@ import (
 	"sync"
 
 	"golang.org/x/sync/semaphore"
+
+	"github.com/jobspy/millrace/shared/slot"
 )
 
 // everybody is more than there ever are attempts at one time.
@@ -16,7 +18,9 @@ const everybody = math.MaxInt64
 // let in first, so that nobody waits for ever. The zero value is ready for use.
 //
 // It is no sync.RWMutex: a stage that stops need not wait for its turn, and time stands still
-// in a testing/synctest bubble while somebody waits for a mutex.
+// in a testing/synctest bubble while somebody waits for a mutex. Who waits for a turn gives his
+// slot back meanwhile, or whoever runs alone would get none any more once he has waited for the
+// broker.
 type turns struct {
 	once sync.Once
 	all  *semaphore.Weighted
@@ -30,8 +34,13 @@ func (t *turns) alone(ctx context.Context) (done func(), err error) { return t.t
 
 func (t *turns) take(ctx context.Context, n int64) (func(), error) {
 	t.once.Do(func() { t.all = semaphore.NewWeighted(everybody) })
-	if err := t.all.Acquire(ctx, n); err != nil {
-		return nil, fmt.Errorf("wait for a turn: %w", context.Cause(ctx))
+	if !t.all.TryAcquire(n) {
+		resume := slot.Pause(ctx)
+		err := t.all.Acquire(ctx, n)
+		resume()
+		if err != nil {
+			return nil, fmt.Errorf("wait for a turn: %w", context.Cause(ctx))
+		}
 	}
 	return func() { t.all.Release(n) }, nil
 }
