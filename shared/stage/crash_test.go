@@ -86,11 +86,14 @@ func TestADocumentThatMayHaveCrashedItsProcessRunsAlone(t *testing.T) {
 func TestWhatWasDeliveredTooOften(t *testing.T) {
 	t.Parallel()
 	tests := []struct {
-		name  string
-		alone bool
+		name string
+		mark string
+		dead bool
 	}{
-		{"begins afresh where it did not run alone", false},
-		{"is a dead letter where it ran alone", true},
+		{"begins afresh where it did not run alone", "", false},
+		{"begins afresh where it ran alone, but not at last", "2", false},
+		{"is a dead letter where it ran alone at last", "3", true},
+		{"is a dead letter where the release before ran it alone", "validate", true},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -99,16 +102,16 @@ func TestWhatWasDeliveredTooOften(t *testing.T) {
 			sender := &rig{t: t, bus: b}
 			body := sender.send(envelope("f1"))
 			deliver(t, b, 3)
-			if tt.alone {
+			if tt.mark != "" {
 				kv, err := b.KV(t.Context(), contract.KVCache)
 				require.NoError(t, err)
-				_, err = kv.Put(t.Context(), "alone.LLM_VALIDATE.1", []byte("validate"), time.Minute)
+				_, err = kv.Put(t.Context(), "alone.LLM_VALIDATE.1", []byte(tt.mark), time.Minute)
 				require.NoError(t, err)
 			}
 			r := setup(t, options{bus: b}, handle(func(_ context.Context, in *doc.Document) ([]stage.Output, error) {
 				return next(in), nil
 			}))
-			if !tt.alone {
+			if !tt.dead {
 				require.Equal(t, "1", r.until("LLM_ENRICH", 1)[0].Header[contract.HeaderAttempt])
 			} else {
 				letter := r.until(contract.StreamDLQ, 1)[0]
@@ -140,4 +143,37 @@ func TestARecordThatWasPublishedBeforeACrashIsNotPublishedAgain(t *testing.T) {
 	e, err := r.ledger.Read(t.Context(), "f1")
 	require.NoError(t, err)
 	require.Equal(t, ledger.Done, e.State)
+}
+
+// At ingest many messages may have the file_id of a document that was given up. One that is
+// delivered again ends as it would have the first time.
+func TestADuplicateOfADeadDocumentThatComesAgainIsNoDeadLetter(t *testing.T) {
+	t.Parallel()
+	b := bustest.JetStream(t, topology.Options{})
+	ledgers, err := ledger.OpenLedger(t.Context(), b, time.Hour, time.Now)
+	require.NoError(t, err)
+	first := ledger.Holder{WorkID: "f1", Kind: ledger.Dead}
+	_, _, err = ledgers.Take(t.Context(), "f1", first, ledger.Entry{
+		Owner: ledger.Owner{Stream: contract.StreamRaw, Seq: 99, Time: time.Now()}, Stage: contract.Ingest, Reason: contract.ReasonMalformed,
+	})
+	require.NoError(t, err)
+	require.NoError(t, ledgers.Finish(t.Context(), "f1", first))
+	_, err = b.Publish(t.Context(), bus.Message{
+		Subject: "llm.raw.job_extraction.openai", Header: bus.Header{contract.HeaderFileID: "f1"}, Body: []byte("{}"),
+	})
+	require.NoError(t, err)
+	times := make(chan bus.Delivery, 10)
+	sub, err := b.Consume(t.Context(), contract.StreamRaw, "ingest-normal", 1, func(d bus.Delivery) { times <- d })
+	require.NoError(t, err)
+	require.NoError(t, (<-times).Nak())
+	sub.Stop()
+	for len(times) > 0 {
+		require.NoError(t, (<-times).Nak())
+	}
+
+	r := setup(t, options{bus: b, stage: contract.Ingest}, handle(func(context.Context, *doc.Document) ([]stage.Output, error) {
+		return nil, nil // a duplicate
+	}))
+	r.until(contract.StreamRaw, 0)
+	require.Empty(t, r.all(contract.StreamDLQ))
 }

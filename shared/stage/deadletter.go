@@ -112,7 +112,7 @@ func (r *Runner) own(ctx context.Context, d *doc.Document, sha string) error {
 		if errors.Is(err, bus.ErrNotFound) {
 			return nil
 		}
-		taken = err == nil && !e.Owner.Same(ledger.Owner{Stream: d.Origin.Stream, Seq: d.Origin.Seq, Time: d.Origin.Time})
+		taken = err == nil && !e.Owner.Same(owner(d))
 		return err
 	}, nil)
 	if err == nil && taken {

@@ -30,10 +30,18 @@ func (r *Runner) given(ctx context.Context, d *doc.Document) (contract.Reason, e
 		return err
 	}, nil)
 	mine := e.Holder == ledger.Holder{WorkID: d.WorkID(), Replay: d.Replay, Kind: ledger.Dead}
+	if r.Stage == contract.Ingest && !e.Owner.Same(owner(d)) {
+		mine = false // another message with its file_id ended so
+	}
 	if err != nil || !mine || e.Stage != r.Stage {
 		return "", err
 	}
 	return e.Reason, nil
+}
+
+// owner is d's message as the ledger knows it.
+func owner(d *doc.Document) ledger.Owner {
+	return ledger.Owner{Stream: d.Origin.Stream, Seq: d.Origin.Seq, Time: d.Origin.Time}
 }
 
 // entry is what the ledger is told of a document that it does not know.
@@ -41,7 +49,7 @@ func (r *Runner) entry(d *doc.Document, reason contract.Reason) ledger.Entry {
 	m := &d.Metadata
 	return ledger.Entry{
 		SHA256: strings.TrimPrefix(m.Checksum, "sha256:"), Name: d.Name, Task: m.TaskType, Provider: m.Provider, CreatedAt: m.CreatedAt, Layout: d.Layout.String(),
-		Owner: ledger.Owner{Stream: d.Origin.Stream, Seq: d.Origin.Seq, Time: d.Origin.Time},
+		Owner: owner(d),
 		Stage: r.Stage, Reason: reason,
 	}
 }
