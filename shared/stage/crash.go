@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strconv"
 	"time"
 
 	"github.com/jobspy/millrace/shared/bus"
@@ -20,25 +21,45 @@ const aloneTTL = time.Hour
 // aloneKey names the mark of a message that ran alone.
 func aloneKey(stream string, seq uint64) string { return fmt.Sprintf("alone.%s.%d", stream, seq) }
 
-// markAlone writes down that a message runs alone, before it does.
+// markAlone writes down that a message runs alone, before it does, and in which delivery.
 func (r *Runner) markAlone(ctx context.Context, w *work) error {
 	kv, err := r.marks.KV(ctx)
 	if err != nil {
 		return err
 	}
 	m := w.Message()
-	_, err = kv.Put(ctx, aloneKey(m.Stream, m.Seq), []byte(r.Stage), aloneTTL)
+	_, err = kv.Put(ctx, aloneKey(m.Stream, m.Seq), []byte(strconv.Itoa(w.Count())), aloneTTL)
 	return err
+}
+
+// unmarkAlone takes the mark back when the handler has returned: whatever kills the process
+// from now on, it is not the handling of this message.
+func (r *Runner) unmarkAlone(ctx context.Context, w *work) error {
+	kv, err := r.marks.KV(ctx)
+	if err != nil {
+		return err
+	}
+	m := w.Message()
+	return kv.Delete(ctx, aloneKey(m.Stream, m.Seq))
 }
 
 // advisory is what the broker says of a message that it will not deliver any more.
 type advisory struct {
-	Stream string `json:"stream"`
-	Seq    uint64 `json:"stream_seq"`
+	Stream     string `json:"stream"`
+	Seq        uint64 `json:"stream_seq"`
+	Deliveries int    `json:"deliveries"`
 }
 
-// sweep takes care of a message that was delivered too often: one that ran alone crashed
-// its process each time and is a dead letter, any other begins afresh.
+// killed reports whether the last delivery ended while the message ran alone. A mark of an
+// earlier one says nothing: since then others may have killed the process. Marks of the release
+// before do not name the delivery.
+func (a *advisory) killed(mark []byte) bool {
+	n, err := strconv.Atoi(string(mark))
+	return err != nil || n == a.Deliveries
+}
+
+// sweep takes care of a message that was delivered too often: one that ran alone when its
+// process died the last time is a dead letter, any other begins afresh.
 func (r *Runner) sweep(ctx context.Context, w *work) {
 	err := r.hold(ctx, "advisory", func(ctx context.Context) error { return r.sweepOnce(ctx, w) },
 		func(err error) bool { return fault.Of(err).Kind == fault.Permanent })
@@ -72,9 +93,9 @@ func (r *Runner) sweepOnce(ctx context.Context, w *work) error {
 	if fault.Of(unread).Kind == fault.Unavailable {
 		return unread
 	}
-	_, err = kv.Get(ctx, aloneKey(a.Stream, a.Seq))
+	mark, err := kv.Get(ctx, aloneKey(a.Stream, a.Seq))
 	switch {
-	case errors.Is(err, bus.ErrNotFound):
+	case errors.Is(err, bus.ErrNotFound), err == nil && !a.killed(mark.Value):
 		err = r.reschedule(ctx, d, time.Second)
 	case err == nil:
 		cause := errors.New("the process died each time this message was worked on")

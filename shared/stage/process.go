@@ -149,9 +149,8 @@ func (r *Runner) claimed(ctx context.Context, object string) (*store.Object, err
 	return o, err
 }
 
-// attempt calls the handler once: within its time, alone where the message is suspect, and
-// with panics turned into errors.
-func (r *Runner) attempt(ctx context.Context, w *work, d *doc.Document) (outs []Output, err error) {
+// attempt calls the handler once: within its time, and alone where the message is suspect.
+func (r *Runner) attempt(ctx context.Context, w *work, d *doc.Document) ([]Output, error) {
 	limit, lasting := r.limit(d)
 	switch {
 	case w.Count() >= suspect:
@@ -163,6 +162,11 @@ func (r *Runner) attempt(ctx context.Context, w *work, d *doc.Document) (outs []
 		if err := r.markAlone(ctx, w); err != nil { // not before: another may kill the process meanwhile
 			return nil, err
 		}
+		outs, err := r.handle(ctx, d, limit)
+		if bad := r.unmarkAlone(ctx, w); bad != nil {
+			return nil, bad
+		}
+		return outs, err
 	case !lasting: // else what is suspect, and all behind it, would wait as long
 		done, err := r.Process.turns.beside(ctx)
 		if err != nil {
@@ -170,6 +174,11 @@ func (r *Runner) attempt(ctx context.Context, w *work, d *doc.Document) (outs []
 		}
 		defer done()
 	}
+	return r.handle(ctx, d, limit)
+}
+
+// handle calls the handler, with panics turned into errors.
+func (r *Runner) handle(ctx context.Context, d *doc.Document, limit time.Duration) (outs []Output, err error) {
 	limited, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	began := time.Now()

@@ -155,3 +155,28 @@ func TestARetryDoesNotReplaceThatOfAReplay(t *testing.T) {
 		require.ElementsMatch(t, []int{0, 1}, ran)
 	})
 }
+
+func TestWhoCameBackFromRunningAloneKilledNobody(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		b := bustest.Memory(t, topology.Options{})
+		kv, err := b.KV(t.Context(), contract.KVCache)
+		require.NoError(t, err)
+		sendTo(t, b, envelope("f1"))
+		died(t, b, 1)
+		var mark string
+		bubble(t, b, handle(func(ctx context.Context, in *doc.Document) ([]stage.Output, error) {
+			e, err := kv.Get(ctx, "alone.LLM_VALIDATE.1")
+			if err != nil {
+				return nil, err
+			}
+			mark = string(e.Value)
+			return next(in), nil
+		}))
+		<-time.After(time.Minute)
+		synctest.Wait()
+		require.Equal(t, "4", mark, "the delivery, while it runs")
+		_, err = kv.Get(t.Context(), "alone.LLM_VALIDATE.1")
+		require.ErrorIs(t, err, bus.ErrNotFound)
+	})
+}
