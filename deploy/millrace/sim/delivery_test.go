@@ -133,7 +133,9 @@ func (d *faultyDelivery) Progress() error {
 
 // later calls f after a while, as long as the world stands.
 func (w *world) later(d time.Duration, f func()) {
+	w.pending.Add(1)
 	w.working.Go(func() {
+		defer w.pending.Add(-1)
 		_ = sleep(context.Background(), d) // nothing ends it
 		f()
 	})

@@ -2,6 +2,7 @@ package sim
 
 import (
 	"fmt"
+	"os"
 	"strings"
 	"time"
 )
@@ -34,7 +35,8 @@ func (w *world) fail(text string, args ...any) {
 	w.failures = append(w.failures, fmt.Sprintf(text, args...))
 }
 
-// story tells what happened to the documents that failures name, and what happened to all.
+// story tells what happened to the documents that failures name, and what happened to all
+// processes. Where it is not clear whose failures they are, or SIM_TRACE is set, it tells all.
 func (w *world) story() string {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -45,12 +47,11 @@ func (w *world) story() string {
 			offending[i] = true
 		}
 	}
+	all := len(offending) == 0 || os.Getenv("SIM_TRACE") != ""
 	var b strings.Builder
 	for _, e := range w.trace {
-		if e.doc == nil && strings.Contains(e.text, "%s: %s %s") { // calls that are about nothing
-			continue
-		}
-		if e.doc == nil || offending[*e.doc] {
+		call := strings.Contains(e.text, "%s: %s %s") // of no interest where it is about nothing
+		if all || e.doc == nil && !call || e.doc != nil && offending[*e.doc] {
 			fmt.Fprintf(&b, "  %10s  %s\n", e.at.Sub(w.began).Round(time.Millisecond), fmt.Sprintf(e.text, e.args...))
 		}
 	}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -49,6 +50,7 @@ type world struct {
 
 	processes []*process
 	working   sync.WaitGroup // whatever is not a stage's
+	pending   atomic.Int64   // what is still to happen later
 
 	mu       sync.Mutex
 	calm     bool                 // nothing goes wrong any more
@@ -244,13 +246,13 @@ func (w *world) replay() {
 	}))
 }
 
-// quiet waits until nothing is in any queue.
+// quiet waits until nothing is in any queue, or on its way to one.
 func (w *world) quiet(ctx context.Context) {
 	if w.midnight {
 		_ = sleep(ctx, dayArchived)
 	}
 	for waited := time.Duration(0); waited < patience; waited += look {
-		if w.queues(ctx) == "" {
+		if w.pending.Load() == 0 && w.queues(ctx) == "" {
 			return
 		}
 		_ = sleep(ctx, look)
