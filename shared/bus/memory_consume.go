@@ -224,7 +224,7 @@ func (d *memDelivery) Nak() error {
 	if d.settled {
 		return nil
 	}
-	if c.pending[d.stored.Seq] == d {
+	if c.pending[d.stored.Seq] != nil { // maybe by another delivery: the broker does not look which
 		c.again(d.stored.Seq)
 	}
 	d.release()
@@ -232,11 +232,15 @@ func (d *memDelivery) Nak() error {
 }
 
 func (d *memDelivery) Progress() error {
-	m := d.sub.c.s.m
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if !d.settled {
-		d.touched = time.Now()
+	c := d.sub.c
+	c.s.m.mu.Lock()
+	defer c.s.m.mu.Unlock()
+	if d.settled {
+		return nil
+	}
+	d.touched = time.Now()
+	if newest := c.pending[d.stored.Seq]; newest != nil { // the broker does not look which delivery it is
+		newest.touched = d.touched
 	}
 	return nil
 }

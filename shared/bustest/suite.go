@@ -27,7 +27,7 @@ type Maker func(t *testing.T, o topology.Options) bus.Bus
 // Run runs the conformance suite: everything that callers of bus.Bus may rely on.
 func Run(t *testing.T, newBus Maker) {
 	t.Helper()
-	for _, group := range []func(*testing.T, Maker){runPublish, runConsume, runRedeliver, runSchedule, runRead, runKV} {
+	for _, group := range []func(*testing.T, Maker){runPublish, runConsume, runRedeliver, runDied, runSchedule, runRead, runKV} {
 		group(t, newBus)
 	}
 }
