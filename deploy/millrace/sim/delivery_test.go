@@ -49,7 +49,7 @@ func (s *subscription) deliver(d bus.Delivery) {
 	what := about(m.Subject, m.Header)
 	who := s.world.docOf(what)
 	wait := max(s.life.thaws(), s.world.back())
-	f := s.world.next(s.stage, opDeliver, who)
+	f, _ := s.world.next(s.stage, opDeliver, who)
 	s.world.note(who, "%s: deliver %s, seq %d, delivery %d", s.stage, what, m.Seq, d.Count())
 	if f != nil {
 		s.world.note(who, "%s: deliver %s: FAULT %s %s", s.stage, what, f.kind, f.wait)

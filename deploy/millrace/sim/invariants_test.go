@@ -350,8 +350,11 @@ func (w *world) mergedStands(ctx context.Context, ends map[string][]end) error {
 		if own.Change == nil {
 			continue
 		}
-		target := last(ends[own.Change.Target.FileID])
-		r, err := w.result(ctx, *target.record.Result)
+		about := ends[own.Change.Target.FileID]
+		if len(about) == 0 || last(about).record == nil {
+			return fmt.Errorf("%s is merged into %s, which has %v", id, own.Change.Target.FileID, about)
+		}
+		r, err := w.result(ctx, *last(about).record.Result)
 		if err != nil {
 			return err
 		}

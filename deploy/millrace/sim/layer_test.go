@@ -41,7 +41,13 @@ func call[T any](ctx context.Context, l *layer, o op, about string, effect func(
 		}
 		return none, errRefused
 	}
-	f := l.world.next(l.stage, o, d)
+	f, takes := l.world.next(l.stage, o, d)
+	if err := sleep(ctx, takes); err != nil {
+		return none, fault.Down(err)
+	}
+	if err := l.life.pass(); err != nil {
+		return none, err
+	}
 	if f == nil {
 		v, err := effect(ctx)
 		l.world.note(d, "%s: %s %s: %v", l.stage, o, about, brief(err))
@@ -96,7 +102,7 @@ func (l *layer) instant(o op, about string, effect func() error) error {
 	if l.life.thaws() > 0 || l.world.out(o) {
 		return errRefused
 	}
-	f := l.world.next(l.stage, o, d)
+	f, _ := l.world.next(l.stage, o, d)
 	if f == nil {
 		err := effect()
 		l.world.note(d, "%s: %s %s: %v", l.stage, o, about, brief(err))

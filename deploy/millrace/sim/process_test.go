@@ -8,10 +8,12 @@ import (
 	"time"
 
 	"github.com/jobspy/millrace/deploy/millrace/line"
+	"github.com/jobspy/millrace/shared/config"
 	"github.com/jobspy/millrace/shared/contract"
 	"github.com/jobspy/millrace/shared/doc"
 	"github.com/jobspy/millrace/shared/fault"
 	"github.com/jobspy/millrace/shared/stage"
+	"github.com/jobspy/millrace/stages/enrich"
 	"github.com/jobspy/millrace/stages/scrape"
 	"github.com/jobspy/millrace/stages/validate"
 )
@@ -176,16 +178,35 @@ func (w *world) definitions(l *life) []stage.Definition {
 			d = stage.Define("scrape", scrape.Through(w.source))
 		case d.Stage == contract.Validate:
 			d = stage.Define("validate", w.deadly(l))
+		case d.Stage == contract.Enrich:
+			d = stage.Define("enrich", func(context.Context, enrich.Config, stage.Deps) (stage.Handler, error) { return enricher() })
 		}
 		all = append(all, d)
 	}
 	return all
 }
 
+// Handlers that are pure, and take long to make, are made once for all runs.
+var (
+	validator = pure(validate.New)
+	enricher  = pure(enrich.New)
+)
+
+// pure makes a handler that needs nothing, with its settings as they are by default.
+func pure[C any](build stage.Build[C]) func() (stage.Handler, error) {
+	return sync.OnceValues(func() (stage.Handler, error) {
+		c, err := config.Parse[C](map[string]string{})
+		if err != nil {
+			return nil, err
+		}
+		return build(context.Background(), c, stage.Deps{})
+	})
+}
+
 // deadly makes a validate stage whose process dies of the poisoned document.
 func (w *world) deadly(l *life) stage.Build[validate.Config] {
-	return func(ctx context.Context, c validate.Config, deps stage.Deps) (stage.Handler, error) {
-		h, err := validate.New(ctx, c, deps)
+	return func(context.Context, validate.Config, stage.Deps) (stage.Handler, error) {
+		h, err := validator()
 		if w.poison == anyDoc {
 			return h, err
 		}

@@ -2,6 +2,7 @@ package sim
 
 import (
 	"fmt"
+	"hash/fnv"
 	"math/rand/v2"
 	"slices"
 	"strings"
@@ -148,6 +149,19 @@ func newSchedule(seed uint64) schedule {
 		s.source = append(s.source, newReply(r))
 	}
 	return s
+}
+
+// takes returns how long call number n of a kind takes. It follows from the seed, and so does
+// for the most part who comes first.
+func (s *schedule) takes(c call3, n int) time.Duration {
+	h := fnv.New64a()
+	fmt.Fprintf(h, "%d %s %s %d %d", s.seed, c.stage, c.op, c.doc, n)
+	r := rand.New(rand.NewPCG(h.Sum64(), s.seed)) //nolint:gosec // it has to come again
+	most := 4 * time.Millisecond
+	if r.IntN(12) == 0 {
+		most = 400 * time.Millisecond
+	}
+	return time.Duration(1 + r.Int64N(int64(most)))
 }
 
 // processes returns how many processes there are.

@@ -69,6 +69,27 @@ func TestNothingIsLostWhateverHappens(t *testing.T) {
 	}
 }
 
+// within is how many seeds a bug has to be found in.
+const within = 1000
+
+// That nothing is found means something only where bugs would be.
+func TestABugIsFound(t *testing.T) {
+	t.Parallel()
+	for _, b := range []bug{storesLater, noMessageID, noLedger, noCompare, ackFirst} {
+		t.Run(string(b), func(t *testing.T) {
+			t.Parallel()
+			for seed := range uint64(within) {
+				if wrong := simulate(t, seed, b); wrong != "" {
+					first, _, _ := strings.Cut(wrong, "\n")
+					t.Logf("seed %d: %s", seed, first)
+					return
+				}
+			}
+			t.Errorf("not within %d seeds", within)
+		})
+	}
+}
+
 func TestASeedGivesTheSameSchedule(t *testing.T) {
 	t.Parallel()
 	for seed := range uint64(100) {

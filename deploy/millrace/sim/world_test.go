@@ -196,8 +196,9 @@ func (w *world) isCalm() bool {
 	return w.calm
 }
 
-// next counts a call and returns what goes wrong with it, nil where nothing does.
-func (w *world) next(s contract.Stage, o op, d *int) *mishap {
+// next counts a call and returns what goes wrong with it, nil where nothing does, and how long
+// it takes.
+func (w *world) next(s contract.Stage, o op, d *int) (*mishap, time.Duration) {
 	key := call3{s, o, anyDoc}
 	if d != nil {
 		key.doc = *d
@@ -206,16 +207,17 @@ func (w *world) next(s contract.Stage, o op, d *int) *mishap {
 	defer w.mu.Unlock()
 	n := w.calls[key]
 	w.calls[key]++
+	takes := w.takes(key, n)
 	if w.calm {
-		return nil
+		return nil, takes
 	}
 	for i := range w.mishaps {
 		f := &w.mishaps[i]
 		if f.stage == s && f.op == o && f.doc == key.doc && f.nth == n {
-			return f
+			return f, takes
 		}
 	}
-	return nil
+	return nil, takes
 }
 
 // docOf finds which document a text names; nil where it is none.
