@@ -66,6 +66,20 @@ test: ## tests that need only Go; with the race detector where a C compiler is f
 	@$(if $(RACE),,echo "no C compiler found: the race detector is off" >&2)
 	$(GOTEST) -timeout $(TEST_TIMEOUT) work
 
+# The seeds of a simulation: SIM_SEEDS of them from SIM_FROM on. SIM_TRACE=1 tells all that
+# happened in a seed that failed, SIM_LOG=1 logs as the stages do.
+SIM_SEEDS ?= 10000
+SIM_FROM  ?= 0
+
+.PHONY: sim
+sim: ## the line in virtual time with faults that follow from a seed (SIM_SEEDS=10000 SIM_FROM=0)
+	cd deploy/millrace && SIM_SEEDS=$(SIM_SEEDS) SIM_FROM=$(SIM_FROM) go test -count=1 -timeout 2h -run TestNothingIsLostWhateverHappens ./sim
+
+# `make test` runs the first seeds with the race detector; these are more, without it.
+.PHONY: sim/check
+sim/check:
+	@$(MAKE) sim SIM_SEEDS=1000 SIM_FROM=0
+
 .PHONY: test/alone
 test/alone: ## each module builds and vets without the workspace
 	@for m in $(MODULES); do echo "alone: $$m"; (cd $$m && GOWORK=off go build ./... && GOWORK=off go vet ./...); done
@@ -87,7 +101,7 @@ test-compose: build image/files $(NATS_SERVER_BIN) $(MINIO_BIN) ## docker-compos
 
 .PHONY: check
 check: ## what CI asks for, except the integration and compose tests
-	@.ci/steps fmt/check lint lint/selftest sync/check workspace/check image/check test/race test/alone vuln
+	@.ci/steps fmt/check lint lint/selftest sync/check workspace/check image/check test/race sim/check test/alone vuln
 
 .PHONY: fmt
 fmt: $(GOLANGCI_LINT) ## format all Go files

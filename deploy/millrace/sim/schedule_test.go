@@ -139,7 +139,11 @@ func newSchedule(seed uint64) schedule {
 		s.poison, s.maxDeliver = 0, 6
 		s.docs[0] = poisoned(s.docs[0])
 	}
-	for range 2 + r.IntN(12) {
+	mishaps := 2 + r.IntN(12)
+	if r.IntN(8) == 0 { // everything at once
+		mishaps = 40 + r.IntN(60)
+	}
+	for range mishaps {
 		s.mishaps = append(s.mishaps, newMishap(r, len(s.docs)))
 	}
 	for range r.IntN(4) {

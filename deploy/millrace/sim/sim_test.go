@@ -1,3 +1,15 @@
+// Package sim runs the whole line in virtual time: the runner and the eight stages on the models
+// of the broker and the object store, in a testing/synctest bubble, while a seed decides what
+// goes wrong. When nothing goes wrong any more and everything is quiet, the invariants of the
+// design have to hold.
+//
+// A seed gives the same documents, faults and times of calls each time. Which of two goroutines
+// comes first at one instant, and how the runner spreads its pauses, is left to chance: of 400
+// seeds that were run twice 390 had the same ends, though few the same trace. A seed that fails
+// may have to be run a few times to fail again.
+//
+// Left out is a store that lets an old write of a result land on a newer one long after its
+// caller has gone: without conditions nobody can keep that from happening.
 package sim
 
 import (
@@ -9,6 +21,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/rs/zerolog"
 	"github.com/stretchr/testify/require"
 )
 
@@ -47,8 +60,11 @@ func seeds(t *testing.T, otherwise uint64) (from, to uint64) {
 func simulate(t *testing.T, seed uint64, b bug) (wrong string) {
 	t.Helper()
 	s := newSchedule(seed)
-	synctest.Test(t, func(*testing.T) {
+	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(s, b)
+		if os.Getenv("SIM_LOG") != "" {
+			w.log = zerolog.New(zerolog.NewTestWriter(t))
+		}
 		if failures := w.run(); len(failures) > 0 {
 			wrong = fmt.Sprintf("%s\n%s\nwhat happened:\n%s", strings.Join(failures, "\n"), s.String(), w.story())
 		}
