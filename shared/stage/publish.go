@@ -11,6 +11,7 @@ import (
 	"github.com/jobspy/millrace/shared/bus"
 	"github.com/jobspy/millrace/shared/contract"
 	"github.com/jobspy/millrace/shared/doc"
+	"github.com/jobspy/millrace/shared/failpoint"
 	"github.com/jobspy/millrace/shared/fault"
 	"github.com/jobspy/millrace/shared/store"
 )
@@ -34,11 +35,23 @@ func (r *Runner) finish(ctx context.Context, w *work, d *doc.Document, outs []Ou
 		}
 	}
 	g, gctx := errgroup.WithContext(ctx)
-	g.Go(func() error { return r.store(gctx, objects) })
-	g.Go(func() error { return r.publishAll(gctx, d, outs, step) })
+	if failpoint.Without(failpoint.AckLast) {
+		r.acks.send(ctx, w)
+	}
+	g.Go(func() error {
+		err := r.store(gctx, objects)
+		failpoint.Hit(r.Stage, failpoint.Stored)
+		return err
+	})
+	g.Go(func() error {
+		err := r.publishAll(gctx, d, outs, step)
+		failpoint.Hit(r.Stage, failpoint.Published)
+		return err
+	})
 	if err := g.Wait(); err != nil {
 		return err
 	}
+	failpoint.Hit(r.Stage, failpoint.Unconfirmed)
 	if err := r.after(ctx, d, outs); err != nil {
 		return err
 	}
@@ -178,6 +191,9 @@ func (r *Runner) claim(ctx context.Context, d *doc.Document, body []byte, name s
 
 // publish publishes one message and repeats it, under the same id, until it is confirmed.
 func (r *Runner) publish(ctx context.Context, m bus.Message) error {
+	if failpoint.Without(failpoint.MessageID) {
+		m.ID = ""
+	}
 	return r.hold(ctx, m.Subject, func(ctx context.Context) error {
 		_, err := r.Deps.Bus.Publish(ctx, m)
 		return err
