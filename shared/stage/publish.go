@@ -128,7 +128,11 @@ func (r *Runner) publishAll(ctx context.Context, d *doc.Document, outs []Output,
 			if id == "" {
 				id = r.messageID(d, i)
 			}
-			err = r.publish(ctx, bus.Message{Subject: o.Subject, ID: id, Header: d.Next().Headers(r.Stage), Body: o.Body})
+			send := r.publish
+			if isAnswer(o.Subject) {
+				send = r.answer
+			}
+			err = send(ctx, bus.Message{Subject: o.Subject, ID: id, Header: d.Next().Headers(r.Stage), Body: o.Body})
 		default:
 			o.Doc.Timeline = append(append([]doc.Step(nil), d.Timeline...), step)
 			err = r.forward(ctx, d, o, i)

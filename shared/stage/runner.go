@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/rs/zerolog"
@@ -51,6 +52,8 @@ type Runner struct {
 	marks *bus.Bound // of messages that ran alone
 
 	acks *acks // of what is done; set by Run
+
+	answerless atomic.Bool // the last answer was kept by no stream
 
 	mu    sync.Mutex
 	held  map[*work]struct{} // delivered and not settled: these get heartbeats
@@ -296,6 +299,9 @@ func (r *Runner) Ready(ctx context.Context) map[string]error {
 	r.mu.Unlock()
 	if !bound {
 		problems["consumers"] = errors.New("not bound yet")
+	}
+	if err := r.unkept(); err != nil {
+		problems["answers"] = err
 	}
 	if err := r.Deps.Bus.Ready(ctx); err != nil {
 		problems["broker"] = err
