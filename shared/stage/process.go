@@ -159,10 +159,17 @@ func (r *Runner) attempt(ctx context.Context, w *work, d *doc.Document) (outs []
 		if err := r.markAlone(ctx, w); err != nil {
 			return nil, err
 		}
+		resume := slot.Pause(ctx)
 		r.Process.alone.Lock()
 		defer r.Process.alone.Unlock()
+		resume()
 	case !lasting: // else what is suspect, and all behind it, would wait as long
-		r.Process.alone.RLock()
+		if !r.Process.alone.TryRLock() {
+			// Those that are waited for need slots to come to their end.
+			resume := slot.Pause(ctx)
+			r.Process.alone.RLock()
+			resume()
+		}
 		defer r.Process.alone.RUnlock()
 	}
 	limited, cancel := context.WithTimeout(ctx, limit)
