@@ -50,8 +50,9 @@ func (l *Ledger) Accepted(id string) {
 	}
 }
 
-// Copied enters that a copy was sent: one with the same bytes, or a conflict.
-func (l *Ledger) Copied(id string, conflict, confirmed bool) {
+// Copied enters that a copy was sent, so many times until it was accepted: one with the same
+// bytes, or a conflict.
+func (l *Ledger) Copied(id string, conflict, confirmed bool, tries int) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.copies++
@@ -60,9 +61,10 @@ func (l *Ledger) Copied(id string, conflict, confirmed bool) {
 	case !conflict || e == nil:
 	case confirmed:
 		e.Conflicts++
+		e.Doubtful += tries - 1
 		l.conflicts++
 	default:
-		e.Doubtful++
+		e.Doubtful += tries
 	}
 }
 

@@ -93,8 +93,8 @@ func (l *Load) one(ctx context.Context, i int) {
 		}
 		m := message(d, c.Body, c.MsgID, nil)
 		conflict := string(c.Body) != string(d.Body)
-		err := l.publish(ctx, m, true)
-		l.Ledger.Copied(d.ID, conflict, err == nil)
+		tries, err := l.publish(ctx, m, true)
+		l.Ledger.Copied(d.ID, conflict, err == nil, tries)
 	}
 }
 
@@ -102,7 +102,7 @@ func (l *Load) one(ctx context.Context, i int) {
 // until it is.
 func (l *Load) Send(ctx context.Context, d Document, header nats.Header, repeated bool) bool {
 	l.Ledger.Sending(d)
-	if l.publish(ctx, message(d, d.Body, d.ID, header), repeated) != nil {
+	if _, err := l.publish(ctx, message(d, d.Body, d.ID, header), repeated); err != nil {
 		return false
 	}
 	l.Ledger.Accepted(d.ID)
@@ -118,18 +118,20 @@ func message(d Document, body []byte, msgID string, header nats.Header) *nats.Ms
 	return &nats.Msg{Subject: fmt.Sprintf("llm.raw.%s.%s", d.Task, d.Provider), Header: header, Data: body}
 }
 
-// publish publishes m until the broker accepts it, or once.
-func (l *Load) publish(ctx context.Context, m *nats.Msg, repeated bool) error {
+// publish publishes m until the broker accepts it, or once, and returns how often it did: a
+// broker that was killed may have stored it and have forgotten its id.
+func (l *Load) publish(ctx context.Context, m *nats.Msg, repeated bool) (tries int, err error) {
 	for {
+		tries++
 		once, cancel := context.WithTimeout(ctx, ackWait)
-		_, err := l.JS.PublishMsg(once, m, jetstream.WithRetryAttempts(0))
+		_, err = l.JS.PublishMsg(once, m, jetstream.WithRetryAttempts(0))
 		cancel()
 		if err == nil || !repeated || ctx.Err() != nil {
-			return err
+			return tries, err
 		}
 		select {
 		case <-ctx.Done():
-			return err
+			return tries, err
 		case <-time.After(pause):
 		}
 	}
