@@ -76,7 +76,7 @@ func (r *Report) Print(w io.Writer) {
 		len(r.Faults)-missed, missed, r.Killed, r.Loaded.Round(time.Second), r.Drained.Round(time.Second))
 	_, _ = fmt.Fprintf(w, "accepted %d, unknown %d, copies %d, conflicts %d, replayed %d; completed %d, dead letters %d %v; %d objects read, %d archived\n",
 		c.Confirmed, c.Unknown, c.Copies, c.Conflicts, r.Replayed, r.Found.Completed, r.Found.Dead, r.Found.Reasons, r.Found.Objects, r.Found.Archived)
-	for _, i := range append(audit.Invariants(), Alive, Archived) {
+	for _, i := range append(audit.Invariants(), Alive) {
 		n := r.count(i)
 		verdict := "holds"
 		if n > 0 {

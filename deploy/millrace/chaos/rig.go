@@ -37,6 +37,8 @@ const (
 	rigAckWait    = 6 * time.Second
 	rigMaxDeliver = 8
 	rigHeartbeat  = "HEARTBEAT=2s"
+	// Small parts, so that archives are written while things fail.
+	rigArchive = "ARCHIVE_PART_DOCUMENTS=200"
 
 	accessKey, secretKey = "chaos", "chaos-secret"
 
@@ -88,7 +90,7 @@ func start(ctx context.Context, c Config, p Plan) (r *rig, err error) {
 	}
 	r.env = append(os.Environ(),
 		"S3_ACCESS_KEY="+accessKey, "S3_SECRET_KEY="+secretKey, "MINIO_ROOT_USER="+accessKey, "MINIO_ROOT_PASSWORD="+secretKey,
-		"CHAOS_DIR="+r.points, "SOURCE_GREENHOUSE_URL=https://unreachable.invalid", rigHeartbeat)
+		"CHAOS_DIR="+r.points, "SOURCE_GREENHOUSE_URL=https://unreachable.invalid", rigHeartbeat, rigArchive)
 	r.env = append(r.env, c.Env...)
 	if p.Topology == Up {
 		return r, r.startUp(ctx)

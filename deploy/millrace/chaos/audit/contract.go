@@ -57,12 +57,13 @@ const (
 	ReplayEnds Invariant = "a replayed dead letter completes or returns with a higher count"
 	Emptied    Invariant = "nothing stays in a queue after the faults stop"
 	SoundEnds  Invariant = "a fault makes no dead letter of a sound document"
+	Archived   Invariant = "the archive holds what completed, once"
 	CleanEnds  Invariant = "what a producer or the broker set in headers goes no further"
 )
 
 // Invariants lists all invariants, in the order in which they are reported.
 func Invariants() []Invariant {
-	return []Invariant{OneEnd, RawAsSent, Readable, NoDouble, ReplayEnds, Emptied, SoundEnds, CleanEnds}
+	return []Invariant{OneEnd, RawAsSent, Readable, NoDouble, ReplayEnds, Emptied, SoundEnds, CleanEnds, Archived}
 }
 
 // Violation is a document, or a queue, for which an invariant does not hold.

@@ -149,7 +149,10 @@ func single(e *Entry, body []byte) error {
 	return nil
 }
 
-// archives checks that no archive of one kind holds a record twice.
+// place names a record.
+func place(fileID string, seq uint64) string { return fmt.Sprintf("%s at message %d", fileID, seq) }
+
+// archives checks that the days' archives, which were closed, hold each record once.
 func (k *checking) archives(ctx context.Context) error {
 	seen := map[string]string{}
 	for o := range k.Store.ListObjects(ctx, bucketArchive, minio.ListObjectsOptions{Prefix: "daily/", Recursive: true}) {
@@ -170,7 +173,7 @@ func (k *checking) archives(ctx context.Context) error {
 			continue
 		}
 		for _, l := range lines {
-			id := fmt.Sprintf("%s at message %d", l.Record.Metadata.FileID, l.Seq)
+			id := place(l.Record.Metadata.FileID, l.Seq)
 			if before, twice := seen[id]; twice {
 				k.violate(NoDouble, l.Record.Metadata.FileID, "message %d stands in %s and in %s", l.Seq, before, o.Key)
 			}
@@ -178,6 +181,13 @@ func (k *checking) archives(ctx context.Context) error {
 		}
 	}
 	k.report.Archived = len(seen)
+	for id, ends := range k.ends {
+		for _, e := range ends {
+			if e.record != nil && seen[place(id, e.seq)] == "" {
+				k.violate(Archived, id, "its record is message %d of %s, and in no archive", e.seq, streamCompleted)
+			}
+		}
+	}
 	return nil
 }
 
