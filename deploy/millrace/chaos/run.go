@@ -159,7 +159,7 @@ func (r *run) check(ctx context.Context, report *Report, stuck error) error {
 			return err
 		}
 	}
-	if out, err := r.rig.command(ctx, "archive", "run"); err != nil {
+	if out, err := r.rig.command(ctx, "archive", "run", "--now"); err != nil {
 		report.Violations = append(report.Violations, audit.Violation{Invariant: audit.Archived, FileID: "archive", Detail: fmt.Sprintf("%v\n%s", err, out)})
 	}
 	found, err := c.Check(ctx)
