@@ -100,6 +100,13 @@ chaos: build/chaos $(NATS_SERVER_BIN) $(MINIO_BIN) ## the line under load and fa
 		CHAOS_ONLY='$(CHAOS_ONLY)' CHAOS_GAP=$(CHAOS_GAP) CHAOS_KEEP=$(CHAOS_KEEP) \
 		go test -tags integration -count=1 -timeout 0 -v -run '^TestChaos$$' ./chaos
 
+.PHONY: chaos/guards
+chaos/guards: export NATS_SERVER_BIN := $(NATS_SERVER_BIN)
+chaos/guards: export MINIO_BIN := $(MINIO_BIN)
+chaos/guards: export CHAOS_BIN := $(CACHE)/chaos
+chaos/guards: build/chaos $(NATS_SERVER_BIN) $(MINIO_BIN) ## prove that the fault suite sees when a guard is taken away
+	cd deploy/millrace && CHAOS_GUARDS=1 go test -tags integration -count=1 -timeout 40m -v -run '^Test(TheWitnessSees|TheRecorderSees|AFlippedBit)' ./chaos
+
 .PHONY: build/chaos
 build/chaos: # the binaries with what only the fault suite may have
 	$(GOBUILD) -tags chaos -o $(CACHE)/chaos/ $(foreach s,$(STAGES),./stages/$(s)/cmd/$(s)) ./deploy/millrace

@@ -39,6 +39,7 @@ const (
 	Sweeper      Guard = "sweeper"      // what is delivered too often is taken care of
 	OutageIsFree Guard = "outage-free"  // an outage uses up nobody's attempts
 	AllowList    Guard = "allow-list"   // only headers of ours are passed on
+	Sync         Guard = "sync"         // the embedded store answers when a write is on disk
 	AnswerFirst  Guard = "answer-first" // a dead letter is confirmed before its input is terminated
 )
 

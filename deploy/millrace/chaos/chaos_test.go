@@ -1,6 +1,6 @@
 //go:build integration
 
-package chaos_test
+package chaos
 
 import (
 	"cmp"
@@ -14,8 +14,6 @@ import (
 
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sys/unix"
-
-	"github.com/jobspy/millrace/deploy/millrace/chaos"
 )
 
 // tool returns what an environment variable names; without it the test is skipped.
@@ -31,9 +29,9 @@ func tool(t *testing.T, variable string) string {
 }
 
 // config is that of a run with the programs that the environment names.
-func config(t *testing.T) chaos.Config {
+func config(t *testing.T) Config {
 	t.Helper()
-	return chaos.Config{
+	return Config{
 		Bin: tool(t, "CHAOS_BIN"), NATS: tool(t, "NATS_SERVER_BIN"), MinIO: tool(t, "MINIO_BIN"),
 		Dir: dir(t), Env: []string{"STORE_VIEWS=" + cmp.Or(os.Getenv("STORE_VIEWS"), "by_date")}, Out: t.Output(),
 	}
@@ -66,10 +64,10 @@ func disks(t *testing.T) bool {
 	return true
 }
 
-// run runs and demands that every invariant holds.
-func run(t *testing.T, s chaos.Settings) {
+// demand runs and demands that every invariant holds.
+func demand(t *testing.T, s Settings) {
 	t.Helper()
-	r, err := chaos.Run(t.Context(), s)
+	r, err := Run(t.Context(), s)
 	if r != nil {
 		r.Print(t.Output())
 	}
@@ -86,15 +84,15 @@ func run(t *testing.T, s chaos.Settings) {
 }
 
 func TestNothingIsLostInAMinuteOfFaults(t *testing.T) { //nolint:paralleltest // each has the whole machine under load
-	for _, topology := range []chaos.Topology{chaos.Stages, chaos.Up} {
+	for _, topology := range []Topology{Stages, Up} {
 		t.Run(string(topology), func(t *testing.T) { //nolint:paralleltest // see above
-			run(t, chaos.Settings{
+			demand(t, Settings{
 				Config: config(t), Rate: 15, Replay: true,
-				Plan: chaos.Plan{
+				Plan: Plan{
 					Seed: 1, For: 40 * time.Second, Topology: topology, Gap: time.Second,
-					Only: []chaos.Kind{
-						chaos.KillStage, chaos.KillAtPoint, chaos.KillBroker, chaos.KillStore, chaos.BrokerReset, chaos.BrokerSilent,
-						chaos.StoreReset, chaos.StoreError, chaos.StoreTruncated, chaos.StoreLate, chaos.Overload, chaos.KillLine,
+					Only: []Kind{
+						KillStage, KillAtPoint, KillBroker, KillStore, BrokerReset, BrokerSilent,
+						StoreReset, StoreError, StoreTruncated, StoreLate, Overload, KillLine,
 					},
 				},
 			})
@@ -118,12 +116,12 @@ func TestChaos(t *testing.T) { //nolint:paralleltest // it has the whole machine
 	require.NoError(t, err, "CHAOS_RATE")
 	gap, err := time.ParseDuration(cmp.Or(os.Getenv("CHAOS_GAP"), "0s"))
 	require.NoError(t, err, "CHAOS_GAP")
-	p := chaos.Plan{Seed: seed, For: last, Topology: chaos.Topology(cmp.Or(os.Getenv("CHAOS_TOPOLOGY"), string(chaos.Stages))), Gap: gap}
-	p.Disks = p.Topology == chaos.Stages && disks(t)
+	p := Plan{Seed: seed, For: last, Topology: Topology(cmp.Or(os.Getenv("CHAOS_TOPOLOGY"), string(Stages))), Gap: gap}
+	p.Disks = p.Topology == Stages && disks(t)
 	for kind := range strings.SplitSeq(os.Getenv("CHAOS_ONLY"), ",") {
 		if kind != "" {
-			p.Only = append(p.Only, chaos.Kind(kind))
+			p.Only = append(p.Only, Kind(kind))
 		}
 	}
-	run(t, chaos.Settings{Config: config(t), Plan: p, Rate: rate, Replay: true})
+	demand(t, Settings{Config: config(t), Plan: p, Rate: rate, Replay: true})
 }

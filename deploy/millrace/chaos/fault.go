@@ -40,9 +40,9 @@ func (r *run) inject(ctx context.Context, e Event) error {
 		return r.stopped(ctx, e.For, r.rig.line)
 	case DownAtStart:
 		return r.downAtStart(ctx, e)
-	case BrokerLatency, BrokerReset, BrokerSilent:
+	case BrokerLatency, BrokerReset, BrokerSilent, BrokerDeaf:
 		return r.cut(ctx, e, r.rig.brokerLink)
-	case StoreLatency, StoreReset, StoreSilent:
+	case StoreLatency, StoreReset, StoreSilent, StoreDeaf:
 		return r.cut(ctx, e, r.rig.storeLink)
 	case StoreError, StoreSlowDown, StoreTruncated, StoreLate:
 		defer r.rig.lock("store answers")()
@@ -113,11 +113,20 @@ func (r *run) downAtStart(ctx context.Context, e Event) error {
 // cut hurts the connections of a link.
 func (r *run) cut(ctx context.Context, e Event, l *link) error {
 	defer r.rig.lock("link to the " + l.proxy.Name)()
-	toxic := map[Kind]string{
-		BrokerLatency: latency, StoreLatency: latency, BrokerReset: reset, StoreReset: reset, BrokerSilent: silence, StoreSilent: silence,
-	}[e.Kind]
+	both := []string{"upstream", "downstream"}
 	defer l.heal(context.WithoutCancel(ctx))
-	return errors.Join(l.hurt(toxic), wait(ctx, e.For))
+	var err error
+	switch e.Kind {
+	case BrokerLatency, StoreLatency:
+		err = l.hurt(latency, both...)
+	case BrokerReset, StoreReset:
+		err = l.hurt(reset, both...)
+	case BrokerDeaf, StoreDeaf:
+		err = l.hurt(silence, "downstream") // everything is done, and nobody is told
+	default:
+		err = l.hurt(silence, both...)
+	}
+	return errors.Join(err, wait(ctx, e.For))
 }
 
 // full fills a disk, and starts again the program that does not recover by itself.

@@ -31,9 +31,9 @@ func newLink(name, upstream string) (*link, error) {
 
 func (l *link) addr() string { return l.proxy.Listen }
 
-// hurt does something to all connections, in both directions.
-func (l *link) hurt(toxic string) error {
-	for _, stream := range []string{"upstream", "downstream"} {
+// hurt does something to all connections, in the directions that are named.
+func (l *link) hurt(toxic string, directions ...string) error {
+	for _, stream := range directions {
 		if _, err := l.proxy.Toxics.AddToxicJson(strings.NewReader(fmt.Sprintf(toxic, stream))); err != nil {
 			return fmt.Errorf("hurt the connections to the %s: %w", l.proxy.Name, err)
 		}

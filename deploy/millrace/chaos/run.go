@@ -11,6 +11,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/nats-io/nats.go/jetstream"
+
 	"github.com/jobspy/millrace/deploy/millrace/chaos/audit"
 )
 
@@ -20,6 +22,10 @@ type Settings struct {
 	Plan
 	Rate  float64       // documents a second
 	Drain time.Duration // for the line to come to rest after the load has stopped; 0 means DefaultDrain
+	// Events replace those that are drawn, where there are any.
+	Events []Event
+	// Tamper changes the broker after it is provisioned; nil leaves it.
+	Tamper func(ctx context.Context, js jetstream.JetStream) error
 	// Replay says whether the dead letters are sent through the line again at the end.
 	Replay bool
 }
@@ -56,22 +62,17 @@ type Injected struct {
 // Run starts the line, hurts it under load and says what became of the documents. An error
 // says that it could not be tried; what the line got wrong is in the report.
 func Run(ctx context.Context, s Settings) (*Report, error) {
-	events := Schedule(s.Plan)
+	events := s.Events
+	if len(events) == 0 {
+		events = Schedule(s.Plan)
+	}
 	_, _ = fmt.Fprintf(s.Out, "seed %d, %s, %d faults in %s, %.0f documents a second\n", s.Seed, s.Topology, len(events), s.For, s.Rate)
-	r := &run{Settings: s, name: fmt.Sprintf("s%d", s.Seed%1e6), ledger: audit.NewLedger()}
-	var err error
-	if r.rig, err = start(ctx, s.Config, s.Plan); err != nil {
-		return nil, fmt.Errorf("start the line: %w", err)
+	r := &run{Settings: s, name: fmt.Sprintf("s%d", s.Seed%1e6)}
+	if err := r.begin(ctx); err != nil {
+		return nil, err
 	}
 	defer r.rig.close()
-	r.load = &audit.Load{JS: r.rig.js, Ledger: r.ledger, Run: r.name, Rate: s.Rate}
-	watching, unwatch := context.WithCancel(ctx)
-	var tail sync.WaitGroup
-	tail.Go(func() { audit.Tail(watching, r.rig.js, r.ledger) })
-	defer tail.Wait()
-	defer unwatch()
 
-	r.began = time.Now()
 	r.hurt(ctx, events)
 	report := &Report{Settings: s, Loaded: time.Since(r.began), Faults: r.faults}
 	stuck := r.settle(ctx)
@@ -82,8 +83,29 @@ func Run(ctx context.Context, s Settings) (*Report, error) {
 	return report, ctx.Err()
 }
 
+// begin starts the line and whoever looks on. The rig is to be closed.
+func (r *run) begin(ctx context.Context) (err error) {
+	if r.rig, err = start(ctx, r.Config, r.Plan); err != nil {
+		return fmt.Errorf("start the line: %w", err)
+	}
+	if r.Tamper != nil {
+		if err := r.Tamper(ctx, r.rig.js); err != nil {
+			r.rig.close()
+			return fmt.Errorf("tamper with the line: %w", err)
+		}
+	}
+	r.ledger = audit.NewLedger()
+	r.load = &audit.Load{JS: r.rig.js, Ledger: r.ledger, Run: r.name, Rate: r.Rate}
+	watching, unwatch := context.WithCancel(ctx)
+	var tail sync.WaitGroup
+	tail.Go(func() { audit.Tail(watching, r.rig.js, r.ledger) })
+	r.rig.end = append(r.rig.end, func() { unwatch(); tail.Wait() })
+	return nil
+}
+
 // hurt makes the load and the faults, and returns when both have ended.
 func (r *run) hurt(ctx context.Context, events []Event) {
+	r.began = time.Now()
 	loading, stop := context.WithCancel(ctx)
 	halt, give := context.WithCancel(ctx)
 	var load, faults sync.WaitGroup

@@ -29,9 +29,11 @@ const (
 	BrokerLatency  Kind = "broker latency"
 	BrokerReset    Kind = "broker connections reset"
 	BrokerSilent   Kind = "broker connections half open"
+	BrokerDeaf     Kind = "broker answers lost"
 	StoreLatency   Kind = "store latency"
 	StoreReset     Kind = "store connections reset"
 	StoreSilent    Kind = "store connections half open"
+	StoreDeaf      Kind = "store answers lost"
 	StoreError     Kind = "store answers 500"
 	StoreSlowDown  Kind = "store answers 503 SlowDown"
 	StoreTruncated Kind = "store truncates bodies"
@@ -69,9 +71,11 @@ func traits() []trait {
 		{BrokerLatency, 2, 3 * s, 6 * s, true, false, false},
 		{BrokerReset, 3, s, 3 * s, true, false, false},
 		{BrokerSilent, 3, 3 * s, 8 * s, true, false, false},
+		{BrokerDeaf, 3, 3 * s, 8 * s, true, false, false},
 		{StoreLatency, 2, 3 * s, 6 * s, true, false, false},
 		{StoreReset, 3, s, 3 * s, true, false, false},
 		{StoreSilent, 3, 3 * s, 8 * s, true, false, false},
+		{StoreDeaf, 3, 3 * s, 8 * s, true, false, false},
 		{StoreError, 3, 2 * s, 6 * s, true, false, false},
 		{StoreSlowDown, 3, 2 * s, 6 * s, true, false, false},
 		{StoreTruncated, 3, 2 * s, 6 * s, true, false, false},

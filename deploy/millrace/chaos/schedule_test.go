@@ -1,4 +1,4 @@
-package chaos_test
+package chaos
 
 import (
 	"slices"
@@ -6,52 +6,50 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
-
-	"github.com/jobspy/millrace/deploy/millrace/chaos"
 )
 
 func TestTheSameSeedGivesTheSameSchedule(t *testing.T) {
 	t.Parallel()
-	p := chaos.Plan{Seed: 7, For: time.Hour, Topology: chaos.Stages, Disks: true}
-	first := chaos.Schedule(p)
-	require.Equal(t, first, chaos.Schedule(p))
+	p := Plan{Seed: 7, For: time.Hour, Topology: Stages, Disks: true}
+	first := Schedule(p)
+	require.Equal(t, first, Schedule(p))
 	require.Greater(t, len(first), 200, "an hour is enough for two hundred faults")
 	p.Seed = 8
-	require.NotEqual(t, first, chaos.Schedule(p))
+	require.NotEqual(t, first, Schedule(p))
 }
 
 func TestAScheduleKeepsToItsPlan(t *testing.T) {
 	t.Parallel()
 	tests := []struct {
 		name string
-		plan chaos.Plan
-		has  []chaos.Kind
-		not  []chaos.Kind
+		plan Plan
+		has  []Kind
+		not  []Kind
 	}{
 		{
-			"one process has no connections to cut", chaos.Plan{Topology: chaos.Up, Disks: true},
-			[]chaos.Kind{chaos.KillLine, chaos.KillAtPoint}, []chaos.Kind{chaos.BrokerReset, chaos.KillStage, chaos.StoreFull},
+			"one process has no connections to cut", Plan{Topology: Up, Disks: true},
+			[]Kind{KillLine, KillAtPoint}, []Kind{BrokerReset, KillStage, StoreFull},
 		},
 		{
-			"disks that cannot be filled are not", chaos.Plan{Topology: chaos.Stages},
-			[]chaos.Kind{chaos.KillStage, chaos.Poison, chaos.StoreTruncated}, []chaos.Kind{chaos.StoreFull, chaos.BrokerFull},
+			"disks that cannot be filled are not", Plan{Topology: Stages},
+			[]Kind{KillStage, Poison, StoreTruncated}, []Kind{StoreFull, BrokerFull},
 		},
 		{
-			"only what is asked for is drawn", chaos.Plan{Topology: chaos.Stages, Only: []chaos.Kind{chaos.KillStore}},
-			[]chaos.Kind{chaos.KillStore}, []chaos.Kind{chaos.KillStage},
+			"only what is asked for is drawn", Plan{Topology: Stages, Only: []Kind{KillStore}},
+			[]Kind{KillStore}, []Kind{KillStage},
 		},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
 			tt.plan.Seed, tt.plan.For = 1, 2*time.Hour
-			events := chaos.Schedule(tt.plan)
+			events := Schedule(tt.plan)
 			for _, e := range events {
 				require.Less(t, e.At, tt.plan.For)
 				require.Positive(t, e.For)
 			}
-			is := func(k chaos.Kind) bool {
-				return slices.ContainsFunc(events, func(e chaos.Event) bool { return e.Kind == k })
+			is := func(k Kind) bool {
+				return slices.ContainsFunc(events, func(e Event) bool { return e.Kind == k })
 			}
 			for _, k := range tt.has {
 				require.True(t, is(k), "%s", k)

@@ -78,9 +78,7 @@ func (l *Load) one(ctx context.Context, i int) {
 	d := Make(l.Run, i)
 	header := nats.Header{}
 	if i%everyHostile == everyHostile-1 || d.End == Dies && i%2 == 0 {
-		header.Set("Status", "503")
-		header.Set("X-Of-A-Producer", "kept out")
-		header.Set("Nats-Expected-Stream", "LLM_RAW")
+		header = hostile()
 	}
 	if !l.Send(ctx, d, header, i%everyOnce != 0) {
 		return // of what may not be in the line a copy would be the first
@@ -91,11 +89,16 @@ func (l *Load) one(ctx context.Context, i int) {
 			return
 		case <-time.After(c.After):
 		}
-		m := message(d, c.Body, c.MsgID, nil)
+		m := message(d, c.Body, c.MsgID, hostile()) // a conflict ends at ingest, which has seen them
 		conflict := string(c.Body) != string(d.Body)
 		tries, err := l.publish(ctx, m, true)
 		l.Ledger.Copied(d.ID, conflict, err == nil, tries)
 	}
+}
+
+// hostile returns headers that are not a producer's to set, or of no concern to anybody.
+func hostile() nats.Header {
+	return nats.Header{"Status": {"503"}, "X-Of-A-Producer": {"kept out"}, "Nats-Expected-Stream": {"LLM_RAW"}}
 }
 
 // Send publishes one document and reports whether it was accepted; repeated says to go on
