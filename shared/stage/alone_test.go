@@ -2,6 +2,9 @@ package stage_test
 
 import (
 	"context"
+	"fmt"
+	"runtime"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -35,8 +38,6 @@ func TestWhoWaitsToRunAloneKeepsNoSlotFromThoseItWaitsFor(t *testing.T) {
 	sender := &rig{t: t, bus: b}
 	sender.send(envelope("suspect"))
 	suspect := held(t, b)
-	marks, err := b.KV(t.Context(), contract.KVCache)
-	require.NoError(t, err)
 
 	one := func(c *stage.Config) { c.MaxConcurrentTasks, c.HandleTimeout = 1, 2*time.Second }
 	r := setup(t, options{bus: b, config: one}, handle(func(ctx context.Context, in *doc.Document) ([]stage.Output, error) {
@@ -45,12 +46,8 @@ func TestWhoWaitsToRunAloneKeepsNoSlotFromThoseItWaitsFor(t *testing.T) {
 			if err := suspect.Nak(); err != nil {
 				t.Error(err)
 			}
-			marked := func() bool {
-				_, err := marks.Get(ctx, "alone.LLM_VALIDATE.1")
-				return err == nil
-			}
-			for !marked() && ctx.Err() == nil {
-				time.Sleep(time.Millisecond) //nolint:forbidigo // the suspect comes in its own time
+			for !othersInHand(t, b) && ctx.Err() == nil { // the suspect comes, and waits for its turn
+				runtime.Gosched()
 			}
 			resume()
 			if ctx.Err() != nil {
@@ -76,4 +73,60 @@ func TestOneSlotIsEnoughForADocumentThatWaits(t *testing.T) {
 	}))
 	r.send(envelope("f1"))
 	require.Equal(t, "1", r.until("LLM_ENRICH", 1)[0].Header[contract.HeaderAttempt])
+}
+
+// suspects takes all n messages of the validate stage until each was delivered twice, and
+// hands them back.
+func suspects(t *testing.T, b *bus.JetStream, n int) {
+	t.Helper()
+	times := make(chan bus.Delivery, n)
+	sub, err := b.Consume(t.Context(), "LLM_VALIDATE", "validate-normal", n, func(d bus.Delivery) { times <- d })
+	require.NoError(t, err)
+	second := make([]bus.Delivery, 0, n)
+	for len(second) < n {
+		if d := <-times; d.Count() == 2 {
+			second = append(second, d)
+		} else {
+			require.NoError(t, d.Nak())
+		}
+	}
+	sub.Stop()
+	for _, d := range second {
+		require.NoError(t, d.Nak())
+	}
+}
+
+func TestOnlyWhoRunsAloneIsMarkedAndNobodyWhoSurvives(t *testing.T) {
+	t.Parallel()
+	const n = 5
+	b := bustest.JetStream(t, topology.Options{})
+	sender := &rig{t: t, bus: b}
+	for i := range n {
+		sender.send(envelope(fmt.Sprintf("f%d", i)))
+	}
+	suspects(t, b, n)
+	marks, err := b.KV(t.Context(), contract.KVCache)
+	require.NoError(t, err)
+	marked := func() (all int) {
+		for seq := 1; seq <= n; seq++ {
+			if _, err := marks.Get(context.Background(), fmt.Sprintf("alone.LLM_VALIDATE.%d", seq)); err == nil {
+				all++
+			}
+		}
+		return all
+	}
+	var most atomic.Int64
+	var r *rig
+	many := func(c *stage.Config) { c.MaxConcurrentTasks, c.HandleTimeout = n, 10*time.Second }
+	r = setup(t, options{bus: b, config: many}, handle(func(_ context.Context, in *doc.Document) ([]stage.Output, error) {
+		for !othersInHand(t, b) { // they wait for their turn
+			runtime.Gosched()
+		}
+		most.Store(max(most.Load(), int64(marked())))
+		return next(in), nil
+	}))
+	r.until("LLM_ENRICH", n)
+	r.until("LLM_VALIDATE", 0)
+	require.EqualValues(t, 1, most.Load(), "marked while one ran alone")
+	require.Zero(t, marked())
 }

@@ -21,7 +21,8 @@ const aloneTTL = time.Hour
 // aloneKey names the mark of a message that ran alone.
 func aloneKey(stream string, seq uint64) string { return fmt.Sprintf("alone.%s.%d", stream, seq) }
 
-// markAlone writes down that a message runs alone, before it does.
+// markAlone writes down that a message runs alone, before it does. It must be alone by then:
+// whoever waits for its turn when the process dies has nothing to do with it.
 func (r *Runner) markAlone(ctx context.Context, w *work) error {
 	kv, err := r.marks.KV(ctx)
 	if err != nil {
@@ -30,6 +31,19 @@ func (r *Runner) markAlone(ctx context.Context, w *work) error {
 	m := w.Message()
 	_, err = kv.Put(ctx, aloneKey(m.Stream, m.Seq), []byte(r.Stage), aloneTTL)
 	return err
+}
+
+// survived takes the mark of a message back that ran alone and did not end the process. Where
+// that fails, the mark lies as if it had.
+func (r *Runner) survived(ctx context.Context, w *work) {
+	kv, err := r.marks.KV(ctx)
+	if err == nil {
+		m := w.Message()
+		err = kv.Delete(ctx, aloneKey(m.Stream, m.Seq))
+	}
+	if err != nil {
+		r.log.Debug().Err(err).Msg("the mark of a message that ran alone stays")
+	}
 }
 
 // advisory is what the broker says of a message that it will not deliver any more.

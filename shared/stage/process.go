@@ -156,13 +156,14 @@ func (r *Runner) attempt(ctx context.Context, w *work, d *doc.Document) (outs []
 	limit, lasting := r.limit(d)
 	switch {
 	case w.Count() >= suspect:
-		if err := r.markAlone(ctx, w); err != nil {
-			return nil, err
-		}
 		resume := slot.Pause(ctx)
 		r.Process.alone.Lock()
 		defer r.Process.alone.Unlock()
 		resume()
+		if err := r.markAlone(ctx, w); err != nil {
+			return nil, err
+		}
+		defer r.survived(ctx, w)
 	case !lasting: // else what is suspect, and all behind it, would wait as long
 		if !r.Process.alone.TryRLock() {
 			// Those that are waited for need slots to come to their end.
