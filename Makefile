@@ -89,9 +89,41 @@ test-integration: export NATS_SERVER_BIN := $(NATS_SERVER_BIN)
 test-integration: export NATS_CLI_BIN := $(NATS_CLI_BIN)
 test-integration: export MINIO_BIN := $(MINIO_BIN)
 test-integration: export MILLRACE_BIN := $(CURDIR)/bin
-test-integration: build $(NATS_SERVER_BIN) $(NATS_CLI_BIN) $(MINIO_BIN) ## tests against real servers, built from their modules
+test-integration: export CHAOS_BIN := $(CACHE)/chaos
+test-integration: build build/chaos $(NATS_SERVER_BIN) $(NATS_CLI_BIN) $(MINIO_BIN) ## tests against real servers, built from their modules
 	cd shared && go test -tags integration -count=1 -timeout $(TEST_TIMEOUT) ./store/... ./storetest/...
 	cd deploy/millrace && go test -tags integration -count=1 -timeout 20m ./...
+
+# How long, with which seed (a new one where it is empty), at how many documents a second,
+# in which topology (stages or up), and only which faults (all where it is empty).
+CHAOS_FOR      ?= 1h
+CHAOS_SEED     ?=
+CHAOS_RATE     ?= 20
+CHAOS_TOPOLOGY ?= stages
+CHAOS_ONLY     ?=
+CHAOS_GAP      ?= 10s
+CHAOS_KEEP     ?=
+
+.PHONY: chaos
+chaos: export NATS_SERVER_BIN := $(NATS_SERVER_BIN)
+chaos: export MINIO_BIN := $(MINIO_BIN)
+chaos: export CHAOS_BIN := $(CACHE)/chaos
+chaos: export CHAOS_SEEDS := $(CACHE)
+chaos: build/chaos $(NATS_SERVER_BIN) $(MINIO_BIN) ## the line under load and faults for CHAOS_FOR=1h (CHAOS_SEED, CHAOS_RATE, CHAOS_TOPOLOGY, …)
+	cd deploy/millrace && CHAOS_FOR=$(CHAOS_FOR) CHAOS_SEED=$(CHAOS_SEED) CHAOS_RATE=$(CHAOS_RATE) CHAOS_TOPOLOGY=$(CHAOS_TOPOLOGY) \
+		CHAOS_ONLY='$(CHAOS_ONLY)' CHAOS_GAP=$(CHAOS_GAP) CHAOS_KEEP=$(CHAOS_KEEP) \
+		go test -tags integration -count=1 -timeout 0 -v -run '^TestChaos$$' ./chaos
+
+.PHONY: chaos/guards
+chaos/guards: export NATS_SERVER_BIN := $(NATS_SERVER_BIN)
+chaos/guards: export MINIO_BIN := $(MINIO_BIN)
+chaos/guards: export CHAOS_BIN := $(CACHE)/chaos
+chaos/guards: build/chaos $(NATS_SERVER_BIN) $(MINIO_BIN) ## prove that the fault suite sees when a guard is taken away
+	cd deploy/millrace && CHAOS_GUARDS=1 go test -tags integration -count=1 -timeout 40m -v -run '^Test(TheWitnessSees|TheRecorderSees|AFlippedBit)' ./chaos
+
+.PHONY: build/chaos
+build/chaos: # the binaries with what only the fault suite may have
+	$(GOBUILD) -tags chaos -o $(CACHE)/chaos/ $(foreach s,$(STAGES),./stages/$(s)/cmd/$(s)) ./deploy/millrace
 
 .PHONY: test-compose
 test-compose: build image/files $(NATS_SERVER_BIN) $(MINIO_BIN) ## docker-compose.yml with one document through it (needs a Docker engine)

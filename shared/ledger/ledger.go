@@ -11,6 +11,7 @@ import (
 	"github.com/jobspy/millrace/shared/bus"
 	"github.com/jobspy/millrace/shared/codec"
 	"github.com/jobspy/millrace/shared/contract"
+	"github.com/jobspy/millrace/shared/failpoint"
 )
 
 // State says how far a document has come.
@@ -215,6 +216,9 @@ func (l *Ledger) Open(ctx context.Context, fileID string, e Entry) (Opening, Ent
 			old.Owner = e.Owner
 			opening, after = Replayed, *old
 			return true
+		case failpoint.Without(failpoint.Ledger):
+			opening, after = New, e
+			return false
 		case old.SHA256 == e.SHA256:
 			opening, after = Duplicate, *old
 			return false

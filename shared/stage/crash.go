@@ -11,6 +11,7 @@ import (
 	"github.com/jobspy/millrace/shared/codec"
 	"github.com/jobspy/millrace/shared/contract"
 	"github.com/jobspy/millrace/shared/doc"
+	"github.com/jobspy/millrace/shared/failpoint"
 	"github.com/jobspy/millrace/shared/fault"
 )
 
@@ -76,6 +77,9 @@ func (r *Runner) sweepOnce(ctx context.Context, w *work) error {
 	var a advisory
 	if err := codec.Unmarshal(w.Message().Body, &a); err != nil {
 		r.log.Error().Err(err).Msg("the broker's advisory cannot be read")
+		return nil
+	}
+	if failpoint.Without(failpoint.Sweeper) {
 		return nil
 	}
 	m, err := r.Deps.Bus.Get(ctx, a.Stream, a.Seq)

@@ -12,6 +12,7 @@ import (
 	"github.com/jobspy/millrace/shared/codec"
 	"github.com/jobspy/millrace/shared/contract"
 	"github.com/jobspy/millrace/shared/doc"
+	"github.com/jobspy/millrace/shared/failpoint"
 	"github.com/jobspy/millrace/shared/ledger"
 	"github.com/jobspy/millrace/shared/store"
 )
@@ -31,9 +32,13 @@ func (r *Runner) giveUp(ctx context.Context, w *work, d *doc.Document, reason co
 		r.Metrics.outcome(r.Stage, outcomeFailed, reason)
 		return r.ack(ctx, w)
 	}
+	if failpoint.Without(failpoint.AnswerFirst) {
+		_ = w.Term(ctx, string(reason)) // a guard that is off
+	}
 	if err := r.deadLetter(ctx, d, reason, cause); err != nil {
 		return err
 	}
+	failpoint.Hit(r.Stage, failpoint.LetterOut)
 	r.Metrics.outcome(r.Stage, outcomeDead, reason)
 	err := r.hold(ctx, "acknowledgement", func(ctx context.Context) error {
 		return w.Term(ctx, string(reason))
@@ -80,6 +85,7 @@ func (r *Runner) deadLetter(ctx context.Context, d *doc.Document, reason contrac
 	if err := r.store(ctx, append(d.Objects, letter)); err != nil {
 		return err
 	}
+	failpoint.Hit(r.Stage, failpoint.LetterStored)
 	entry := r.entry(d, reason)
 	msg := bus.Message{
 		Subject: contract.DLQSubject(r.Stage, reason), Header: h, Body: d.Body,

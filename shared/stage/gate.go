@@ -49,6 +49,13 @@ func (g *gate) wait(ctx context.Context) error {
 	}
 }
 
+// closed reports whether anything is held.
+func (g *gate) closed() bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return len(g.held) > 0
+}
+
 // block closes the gate for what and reports whether it is the first to wait for it.
 func (g *gate) block(what string, cause error) bool {
 	g.mu.Lock()

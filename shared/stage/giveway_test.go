@@ -85,7 +85,7 @@ func TestTheBulkLanesTrickle(t *testing.T) {
 	require.Equal(t, []contract.Lane{due, due, contract.High, contract.High, contract.Normal}, took,
 		"one document of the bulk lanes, then a pause; the others as always")
 	q.trickle(0)
-	_, lane, err := q.take(t.Context())
-	require.NoError(t, err)
+	require.NoError(t, q.await(t.Context()))
+	_, lane := q.next()
 	require.Equal(t, contract.Normal, lane)
 }

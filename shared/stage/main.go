@@ -10,7 +10,6 @@ import (
 	"slices"
 	"sync/atomic"
 	"syscall"
-	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/rs/zerolog"
@@ -18,6 +17,7 @@ import (
 	"github.com/jobspy/millrace/shared/bus"
 	"github.com/jobspy/millrace/shared/config"
 	"github.com/jobspy/millrace/shared/contract"
+	"github.com/jobspy/millrace/shared/failpoint"
 	"github.com/jobspy/millrace/shared/store"
 	"github.com/jobspy/millrace/shared/telemetry"
 )
@@ -119,7 +119,7 @@ func Run(ctx context.Context, d Definition, vars map[string]string, logs io.Writ
 	defer func() { err = errors.Join(err, p.close()) }()
 
 	r, err := d.Runner(ctx, Shared{
-		Vars: vars, Bus: p.bus, Store: p.store, Metrics: NewMetrics(reg, d.Stage), Process: &Process{}, Clock: time.Now, Log: log,
+		Vars: vars, Bus: p.bus, Store: p.store, Metrics: NewMetrics(reg, d.Stage), Process: &Process{}, Clock: failpoint.Now, Log: log,
 		Policy: p.policy, Names: p.names,
 	})
 	if err != nil {

@@ -11,6 +11,7 @@ import (
 	"github.com/jobspy/millrace/shared/bus"
 	"github.com/jobspy/millrace/shared/contract"
 	"github.com/jobspy/millrace/shared/doc"
+	"github.com/jobspy/millrace/shared/failpoint"
 	"github.com/jobspy/millrace/shared/fault"
 	"github.com/jobspy/millrace/shared/slot"
 	"github.com/jobspy/millrace/shared/store"
@@ -38,7 +39,7 @@ func (r *Runner) process(ctx context.Context, w *work, s *slot.Slot) {
 	began := r.Deps.Clock()
 	working := slot.With(ctx, s)
 	d, outs, err := r.once(working, w)
-	if fault.Of(err).Kind == fault.Unavailable && ctx.Err() == nil {
+	if fault.Of(err).Kind == fault.Unavailable && ctx.Err() == nil && !failpoint.Without(failpoint.OutageIsFree) {
 		r.gate.block("dependency", err)
 		r.log.Warn().Err(err).Msg("a dependency is down, nothing new is taken")
 		for pause := holdFirst; fault.Of(err).Kind == fault.Unavailable && ctx.Err() == nil; pause = min(2*pause, holdMost) {
@@ -189,6 +190,7 @@ func (r *Runner) handle(ctx context.Context, d *doc.Document, limit time.Duratio
 			outs, err = nil, &panicError{value: v}
 		}
 	}()
+	failpoint.Swallow(r.Stage, d.Body)
 	outs, err = r.Handler.Handle(limited, d)
 	if err != nil && limited.Err() != nil && ctx.Err() == nil && fault.Of(err).Kind != fault.Permanent {
 		err = fmt.Errorf("not done within %s: %w", limit, context.DeadlineExceeded)

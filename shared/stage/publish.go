@@ -11,6 +11,7 @@ import (
 	"github.com/jobspy/millrace/shared/bus"
 	"github.com/jobspy/millrace/shared/contract"
 	"github.com/jobspy/millrace/shared/doc"
+	"github.com/jobspy/millrace/shared/failpoint"
 	"github.com/jobspy/millrace/shared/fault"
 	"github.com/jobspy/millrace/shared/store"
 )
@@ -41,11 +42,23 @@ func (r *Runner) finish(ctx context.Context, w *work, d *doc.Document, outs []Ou
 		return err
 	}
 	g, gctx := errgroup.WithContext(ctx)
-	g.Go(func() error { return r.store(gctx, objects) })
-	g.Go(func() error { return r.publishAll(gctx, d, outs, step) })
+	if failpoint.Without(failpoint.AckLast) {
+		r.acks.send(ctx, w)
+	}
+	g.Go(func() error {
+		err := r.store(gctx, objects)
+		failpoint.Hit(r.Stage, failpoint.Stored)
+		return err
+	})
+	g.Go(func() error {
+		err := r.publishAll(gctx, d, outs, step)
+		failpoint.Hit(r.Stage, failpoint.Published)
+		return err
+	})
 	if err := g.Wait(); err != nil {
 		return err
 	}
+	failpoint.Hit(r.Stage, failpoint.Unconfirmed)
 	if err := r.after(ctx, d, outs); err != nil {
 		return err
 	}
@@ -122,7 +135,11 @@ func (r *Runner) publishAll(ctx context.Context, d *doc.Document, outs []Output,
 			if id == "" {
 				id = r.messageID(d, i)
 			}
-			err = r.publish(ctx, bus.Message{Subject: o.Subject, ID: id, Header: d.Next().Headers(r.Stage), Body: o.Body})
+			send := r.publish
+			if isAnswer(o.Subject) {
+				send = r.answer
+			}
+			err = send(ctx, bus.Message{Subject: o.Subject, ID: id, Header: d.Next().Headers(r.Stage), Body: o.Body})
 		default:
 			o.Doc.Timeline = append(append([]doc.Step(nil), d.Timeline...), step)
 			err = r.forward(ctx, d, o, i)
@@ -185,6 +202,9 @@ func (r *Runner) claim(ctx context.Context, d *doc.Document, body []byte, name s
 
 // publish publishes one message and repeats it, under the same id, until it is confirmed.
 func (r *Runner) publish(ctx context.Context, m bus.Message) error {
+	if failpoint.Without(failpoint.MessageID) {
+		m.ID = ""
+	}
 	return r.hold(ctx, m.Subject, func(ctx context.Context) error {
 		_, err := r.Deps.Bus.Publish(ctx, m)
 		return err

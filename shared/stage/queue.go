@@ -46,20 +46,33 @@ func (q *queue) put(lane contract.Lane, w *work) {
 
 func (q *queue) wake() { token(q.filled) }
 
-// take waits for work and returns the most urgent whose lane has a share left, and its lane.
-func (q *queue) take(ctx context.Context) (*work, contract.Lane, error) {
-	for {
-		if w, lane := q.next(); w != nil {
-			return w, lane, nil
-		}
+// await waits until there is work to take.
+func (q *queue) await(ctx context.Context) error {
+	for !q.some() {
 		select {
 		case <-ctx.Done():
-			return nil, "", context.Cause(ctx)
+			return context.Cause(ctx)
 		case <-q.filled:
 		}
 	}
+	return nil
 }
 
+// some reports whether there is work to take.
+func (q *queue) some() bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	for lane, list := range q.lanes {
+		bulk := lane == contract.Normal || lane == contract.Low
+		if len(list) > 0 && !(bulk && q.rests) {
+			return true
+		}
+	}
+	return false
+}
+
+// next returns the most urgent work whose lane has a share left, and its lane; nil where
+// there is none.
 func (q *queue) next() (*work, contract.Lane) {
 	q.mu.Lock()
 	defer q.mu.Unlock()

@@ -2,6 +2,7 @@ package stage
 
 import (
 	"context"
+	"maps"
 	"strconv"
 	"strings"
 	"time"
@@ -9,6 +10,7 @@ import (
 	"github.com/jobspy/millrace/shared/bus"
 	"github.com/jobspy/millrace/shared/contract"
 	"github.com/jobspy/millrace/shared/doc"
+	"github.com/jobspy/millrace/shared/failpoint"
 )
 
 // again puts the work back as a schedule, due after delay, and then acknowledges the
@@ -20,6 +22,7 @@ func (r *Runner) again(ctx context.Context, w *work, d *doc.Document, delay time
 	if err := r.reschedule(ctx, d, delay); err != nil {
 		return err
 	}
+	failpoint.Hit(r.Stage, failpoint.Scheduled)
 	return r.ack(ctx, w)
 }
 
@@ -45,6 +48,9 @@ func (r *Runner) reschedule(ctx context.Context, d *doc.Document, delay time.Dur
 // headers and anything else a producer set stay behind.
 func received(d *doc.Document) bus.Header {
 	h := bus.Header{}
+	if failpoint.Without(failpoint.AllowList) {
+		maps.Copy(h, d.Header)
+	}
 	for _, name := range contract.Headers() {
 		if value := d.Header[name]; value != "" {
 			h[name] = value

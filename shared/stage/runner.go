@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/rs/zerolog"
@@ -51,6 +52,8 @@ type Runner struct {
 	marks *bus.Bound // of messages that ran alone
 
 	acks *acks // of what is done; set by Run
+
+	answerless atomic.Bool // the last answer was kept by no stream
 
 	mu    sync.Mutex
 	held  map[*work]struct{} // delivered and not settled: these get heartbeats
@@ -182,23 +185,18 @@ func (r *Runner) bind(ctx, inHand context.Context) ([]bus.Subscription, error) {
 // dispatch hands work to goroutines, as many at once as there are slots, until ctx ends.
 func (r *Runner) dispatch(ctx, inHand context.Context) {
 	for {
-		if r.slots.Acquire(ctx, 1) != nil {
+		// The slot comes last: who waits for work with one keeps it from who has some.
+		if r.gate.wait(ctx) != nil || r.queue.await(ctx) != nil || r.slots.Acquire(ctx, 1) != nil {
 			return
 		}
-		if r.gate.wait(ctx) != nil {
-			r.slots.Release(1)
-			return
+		var w *work
+		var lane contract.Lane
+		if !r.gate.closed() { // it may have, while there was no slot
+			w, lane = r.queue.next()
 		}
-		w, lane, err := r.queue.take(ctx)
-		if err != nil {
+		if w == nil {
 			r.slots.Release(1)
-			return
-		}
-		// The gate may have closed while there was nothing to take.
-		if r.gate.wait(ctx) != nil {
-			r.slots.Release(1)
-			w.giveBack()
-			return
+			continue
 		}
 		doing := inHand
 		switch {
@@ -296,6 +294,9 @@ func (r *Runner) Ready(ctx context.Context) map[string]error {
 	r.mu.Unlock()
 	if !bound {
 		problems["consumers"] = errors.New("not bound yet")
+	}
+	if err := r.unkept(); err != nil {
+		problems["answers"] = err
 	}
 	if err := r.Deps.Bus.Ready(ctx); err != nil {
 		problems["broker"] = err

@@ -24,6 +24,7 @@ import (
 	"github.com/jobspy/millrace/deploy/millrace/line"
 	"github.com/jobspy/millrace/shared/bus"
 	"github.com/jobspy/millrace/shared/contract"
+	"github.com/jobspy/millrace/shared/failpoint"
 	"github.com/jobspy/millrace/shared/policy"
 	"github.com/jobspy/millrace/shared/stage"
 	"github.com/jobspy/millrace/shared/store"
@@ -245,7 +246,7 @@ func (g *group) start(ctx context.Context, c Config, i *Instance, reg prometheus
 	maps.Copy(vars, c.Vars)
 	shared := stage.Shared{
 		Vars: vars, Bus: i.Bus, Store: i.Store, Metrics: stage.NewMetrics(reg, contract.Stages()...),
-		Process: &stage.Process{}, Clock: time.Now, Policy: i.policy, Names: i.names,
+		Process: &stage.Process{}, Clock: failpoint.Now, Policy: i.policy, Names: i.names,
 	}
 	for _, d := range line.Stages() {
 		shared.Log = files.stage(d.Stage)

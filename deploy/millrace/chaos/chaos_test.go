@@ -1,0 +1,127 @@
+//go:build integration
+
+package chaos
+
+import (
+	"cmp"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"golang.org/x/sys/unix"
+)
+
+// tool returns what an environment variable names; without it the test is skipped.
+func tool(t *testing.T, variable string) string {
+	t.Helper()
+	path := os.Getenv(variable)
+	if path == "" {
+		t.Skipf("SKIPPED: %s names nothing (make test-integration and make chaos set it)", variable)
+	}
+	_, err := os.Stat(path)
+	require.NoError(t, err)
+	return path
+}
+
+// config is that of a run with the programs that the environment names.
+func config(t *testing.T) Config {
+	t.Helper()
+	return Config{
+		Bin: tool(t, "CHAOS_BIN"), NATS: tool(t, "NATS_SERVER_BIN"), MinIO: tool(t, "MINIO_BIN"),
+		Dir: dir(t), Env: []string{"STORE_VIEWS=" + cmp.Or(os.Getenv("STORE_VIEWS"), "by_date")}, Out: t.Output(),
+	}
+}
+
+// dir returns the folder of a run. It is kept where CHAOS_KEEP is set and the run failed.
+func dir(t *testing.T) string {
+	t.Helper()
+	d, err := os.MkdirTemp(os.Getenv("CHAOS_KEEP"), "chaos-")
+	require.NoError(t, err)
+	t.Cleanup(func() {
+		if t.Failed() && os.Getenv("CHAOS_KEEP") != "" {
+			t.Logf("logs are kept in %s", d)
+			return
+		}
+		require.NoError(t, os.RemoveAll(d))
+	})
+	return d
+}
+
+// disks reports whether disks can be made that can be filled, and says so where not.
+func disks(t *testing.T) bool {
+	t.Helper()
+	d := t.TempDir()
+	if err := unix.Mount("tmpfs", d, "tmpfs", 0, "size=1048576"); err != nil {
+		t.Logf("SKIPPED: no disk is filled, for none can be mounted: %v", err)
+		return false
+	}
+	require.NoError(t, unix.Unmount(d, unix.MNT_DETACH))
+	return true
+}
+
+// demand runs and demands that every invariant holds.
+func demand(t *testing.T, s Settings) {
+	t.Helper()
+	r, err := Run(t.Context(), s)
+	if r != nil {
+		r.Print(t.Output())
+	}
+	if err != nil || !r.OK() {
+		t.Errorf("seed %d", s.Seed)
+		if r != nil {
+			name, kept := r.Keep(filepath.Join(cmp.Or(os.Getenv("CHAOS_SEEDS"), os.TempDir()), "millrace-chaos"))
+			require.NoError(t, kept)
+			t.Logf("the seed is kept in %s", name)
+		}
+	}
+	require.NoError(t, err)
+	require.True(t, r.OK(), "an invariant is broken")
+}
+
+func TestNothingIsLostInAMinuteOfFaults(t *testing.T) { //nolint:paralleltest // each has the whole machine under load
+	for _, topology := range []Topology{Stages, Up} {
+		t.Run(string(topology), func(t *testing.T) { //nolint:paralleltest // see above
+			demand(t, Settings{
+				Config: config(t), Rate: 15, Replay: true,
+				Plan: Plan{
+					Seed: 1, For: 40 * time.Second, Topology: topology, Gap: time.Second,
+					Only: []Kind{
+						KillStage, KillAtPoint, KillBroker, KillStore, BrokerReset, BrokerSilent,
+						StoreReset, StoreError, StoreTruncated, StoreLate, Overload, KillLine,
+					},
+				},
+			})
+		})
+	}
+}
+
+// TestChaos is make chaos: as long, as hard and with the seed that the environment says.
+func TestChaos(t *testing.T) { //nolint:paralleltest // it has the whole machine under load
+	last, err := time.ParseDuration(cmp.Or(os.Getenv("CHAOS_FOR"), "0s"))
+	require.NoError(t, err, "CHAOS_FOR")
+	if last <= 0 {
+		t.Skip("SKIPPED: CHAOS_FOR does not say for how long (make chaos sets it)")
+	}
+	seed := rand.Uint64() >> 1 //nolint:gosec // another one each time
+	if s := os.Getenv("CHAOS_SEED"); s != "" {
+		seed, err = strconv.ParseUint(s, 10, 64)
+		require.NoError(t, err, "CHAOS_SEED")
+	}
+	rate, err := strconv.ParseFloat(cmp.Or(os.Getenv("CHAOS_RATE"), "20"), 64)
+	require.NoError(t, err, "CHAOS_RATE")
+	gap, err := time.ParseDuration(cmp.Or(os.Getenv("CHAOS_GAP"), "0s"))
+	require.NoError(t, err, "CHAOS_GAP")
+	p := Plan{Seed: seed, For: last, Topology: Topology(cmp.Or(os.Getenv("CHAOS_TOPOLOGY"), string(Stages))), Gap: gap}
+	p.Disks = p.Topology == Stages && disks(t)
+	for kind := range strings.SplitSeq(os.Getenv("CHAOS_ONLY"), ",") {
+		if kind != "" {
+			p.Only = append(p.Only, Kind(kind))
+		}
+	}
+	demand(t, Settings{Config: config(t), Plan: p, Rate: rate, Replay: true})
+}
