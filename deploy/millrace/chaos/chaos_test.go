@@ -83,13 +83,25 @@ func demand(t *testing.T, s Settings) {
 	require.True(t, r.OK(), "an invariant is broken")
 }
 
+// seed is the one that the environment names, or else.
+func seed(t *testing.T, otherwise uint64) uint64 {
+	t.Helper()
+	s := os.Getenv("CHAOS_SEED")
+	if s == "" {
+		return otherwise
+	}
+	n, err := strconv.ParseUint(s, 10, 64)
+	require.NoError(t, err, "CHAOS_SEED")
+	return n
+}
+
 func TestNothingIsLostInAMinuteOfFaults(t *testing.T) { //nolint:paralleltest // each has the whole machine under load
 	for _, topology := range []Topology{Stages, Up} {
 		t.Run(string(topology), func(t *testing.T) { //nolint:paralleltest // see above
 			demand(t, Settings{
 				Config: config(t), Rate: 15, Replay: true,
 				Plan: Plan{
-					Seed: 1, For: 40 * time.Second, Topology: topology, Gap: time.Second,
+					Seed: seed(t, 1), For: 40 * time.Second, Topology: topology, Gap: time.Second,
 					Only: []Kind{
 						KillStage, KillAtPoint, KillBroker, KillStore, BrokerReset, BrokerSilent,
 						StoreReset, StoreError, StoreTruncated, StoreLate, Overload, KillLine,
@@ -107,16 +119,14 @@ func TestChaos(t *testing.T) { //nolint:paralleltest // it has the whole machine
 	if last <= 0 {
 		t.Skip("SKIPPED: CHAOS_FOR does not say for how long (make chaos sets it)")
 	}
-	seed := rand.Uint64() >> 1 //nolint:gosec // another one each time
-	if s := os.Getenv("CHAOS_SEED"); s != "" {
-		seed, err = strconv.ParseUint(s, 10, 64)
-		require.NoError(t, err, "CHAOS_SEED")
-	}
 	rate, err := strconv.ParseFloat(cmp.Or(os.Getenv("CHAOS_RATE"), "20"), 64)
 	require.NoError(t, err, "CHAOS_RATE")
 	gap, err := time.ParseDuration(cmp.Or(os.Getenv("CHAOS_GAP"), "0s"))
 	require.NoError(t, err, "CHAOS_GAP")
-	p := Plan{Seed: seed, For: last, Topology: Topology(cmp.Or(os.Getenv("CHAOS_TOPOLOGY"), string(Stages))), Gap: gap}
+	p := Plan{
+		Seed: seed(t, rand.Uint64()>>1), //nolint:gosec // another one each time
+		For:  last, Topology: Topology(cmp.Or(os.Getenv("CHAOS_TOPOLOGY"), string(Stages))), Gap: gap,
+	}
 	p.Disks = p.Topology == Stages && disks(t)
 	for kind := range strings.SplitSeq(os.Getenv("CHAOS_ONLY"), ",") {
 		if kind != "" {

@@ -1,7 +1,7 @@
 package chaos
 
 import (
-	"cmp"
+	"errors"
 	"fmt"
 	"io"
 	"maps"
@@ -45,32 +45,7 @@ const mostShown = 20
 
 // Print writes the table of the run.
 func (r *Report) Print(w io.Writer) {
-	rows := map[string][]Injected{}
-	missed := 0
-	for _, f := range r.Faults {
-		if f.Err != nil {
-			missed++
-			continue
-		}
-		name := string(f.Kind)
-		if f.Point != "" {
-			name += ": " + string(f.Point)
-		}
-		rows[name] = append(rows[name], f)
-	}
-	t := tabwriter.NewWriter(w, 2, 8, 2, ' ', 0)
-	_, _ = fmt.Fprintln(t, "FAULT\tTIMES\tIN FLIGHT\tRECOVERY P50\tMAX")
-	for _, name := range slices.Sorted(maps.Keys(rows)) {
-		all := rows[name]
-		slices.SortFunc(all, func(a, b Injected) int { return cmp.Compare(a.Recovery, b.Recovery) })
-		flight := 0
-		for _, f := range all {
-			flight += f.InFlight
-		}
-		_, _ = fmt.Fprintf(t, "%s\t%d\t%d\t%.1fs\t%.1fs\n", name, len(all), flight/len(all),
-			all[len(all)/2].Recovery.Seconds(), all[len(all)-1].Recovery.Seconds())
-	}
-	_ = t.Flush() // w is shown to people
+	missed := r.table(w)
 	c := r.Counts
 	_, _ = fmt.Fprintf(w, "%d faults made, %d not met; %d programs killed; loaded for %s, at rest %s later\n",
 		len(r.Faults)-missed, missed, r.Killed, r.Loaded.Round(time.Second), r.Drained.Round(time.Second))
@@ -91,6 +66,74 @@ func (r *Report) Print(w io.Writer) {
 			}
 		}
 	}
+}
+
+// table writes a line for each kind of fault, and returns how many faults were not made. Of
+// documents in flight it tells the sum over all faults of the kind: one that several faults
+// met counts for each.
+func (r *Report) table(w io.Writer) (missed int) {
+	rows := map[string][]Injected{}
+	for _, f := range r.Faults {
+		if f.Err != nil {
+			missed++
+			if !errors.Is(f.Err, errNotMet) {
+				_, _ = fmt.Fprintf(w, "not made: %s: %v\n", f.Event, f.Err)
+			}
+			continue
+		}
+		name := string(f.Kind)
+		if f.Point != "" {
+			name += ": " + string(f.Point)
+		}
+		rows[name] = append(rows[name], f)
+	}
+	lost, doubled := r.suffered(audit.Lost), r.suffered(audit.Doubled)
+	t := tabwriter.NewWriter(w, 2, 8, 2, ' ', 0)
+	_, _ = fmt.Fprintln(t, "FAULT\tTIMES\tIN FLIGHT\tLOST\tDOUBLED\tRECOVERY P50\tMAX")
+	for _, name := range slices.Sorted(maps.Keys(rows)) {
+		all := rows[name]
+		flight, gone, twice, unhealed := 0, 0, 0, 0
+		var took []time.Duration
+		for _, f := range all {
+			flight += len(f.InFlight)
+			for _, id := range f.InFlight {
+				gone += lost[id]
+				twice += doubled[id]
+			}
+			if f.Recovery < 0 {
+				unhealed++
+			} else {
+				took = append(took, f.Recovery)
+			}
+		}
+		_, _ = fmt.Fprintf(t, "%s\t%d\t%d\t%d\t%d\t%s\n", name, len(all), flight, gone, twice, spread(took, unhealed))
+	}
+	_ = t.Flush() // w is shown to people
+	return missed
+}
+
+// spread tells the median and the longest of some times, and how many never ended.
+func spread(took []time.Duration, never int) string {
+	s := "-\t-"
+	if len(took) > 0 {
+		slices.Sort(took)
+		s = fmt.Sprintf("%.1fs\t%.1fs", took[len(took)/2].Seconds(), took[len(took)-1].Seconds())
+	}
+	if never > 0 {
+		s += fmt.Sprintf(" (%d NEVER)", never)
+	}
+	return s
+}
+
+// suffered returns the documents on which a violation had an effect.
+func (r *Report) suffered(e audit.Effect) map[string]int {
+	all := map[string]int{}
+	for _, v := range r.Violations {
+		if v.Effect == e {
+			all[v.FileID] = 1
+		}
+	}
+	return all
 }
 
 // Keep writes the seed and what was found into a file of dir, so that the run can be made

@@ -34,6 +34,10 @@ type Settings struct {
 // to the end of its deliveries before it is a dead letter.
 const DefaultDrain = 4 * time.Minute
 
+// forgotten is how long all queues are empty before what has not ended is taken for lost. A
+// document is in some queue until its end is in its stream, where the tail sees it soon.
+const forgotten = 5 * time.Second
+
 // readers is how many objects the witness reads at the same time.
 const readers = 16
 
@@ -55,7 +59,7 @@ type run struct {
 type Injected struct {
 	Event
 	Err      error
-	InFlight int           // documents that were accepted and had not ended
+	InFlight []string      // documents that were accepted and had not ended, by file_id
 	Recovery time.Duration // from when it was healed until all of these had ended; below zero: they have not
 }
 
@@ -129,7 +133,7 @@ func (r *run) hurt(ctx context.Context, events []Event) {
 func (r *run) one(ctx context.Context, e Event) {
 	ids := r.ledger.InFlight()
 	_, _ = fmt.Fprintf(r.Out, "%7.1fs %s, %d in flight\n", time.Since(r.began).Seconds(), e, len(ids))
-	i := Injected{Event: e, InFlight: len(ids), Err: r.inject(ctx, e)}
+	i := Injected{Event: e, InFlight: ids, Err: r.inject(ctx, e)}
 	healed := time.Now()
 	for limit := healed.Add(r.drain()); len(ids) > 0 && time.Now().Before(limit) && wait(ctx, poll) == nil; {
 		ids = r.ledger.Remain(ids)
@@ -152,15 +156,22 @@ func (r *run) drain() time.Duration {
 
 // settle waits until the line is at rest and returns why it is not when the time is over.
 func (r *run) settle(ctx context.Context) error {
-	quiet := 0
+	quiet, since := 0, time.Time{}
 	return await(ctx, r.drain(), "the line to come to rest", func(ctx context.Context) error {
 		depths, err := audit.Depths(ctx, r.rig.js)
 		if err != nil {
 			return err
 		}
-		if n := len(r.ledger.InFlight()); n > 0 || len(depths) > 0 {
-			quiet = 0
+		n := len(r.ledger.InFlight())
+		if len(depths) > 0 {
+			quiet, since = 0, time.Time{}
 			return fmt.Errorf("%d documents have not ended, the queues hold %v", n, depths)
+		}
+		if since.IsZero() {
+			since = time.Now()
+		}
+		if n > 0 && time.Since(since) < forgotten {
+			return fmt.Errorf("%d documents have not ended, and no queue holds any", n)
 		}
 		if quiet++; quiet < 5 {
 			return errors.New("it was at rest for a moment only")

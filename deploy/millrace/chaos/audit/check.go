@@ -94,9 +94,23 @@ func (c *Checker) Check(ctx context.Context) (*Report, error) {
 }
 
 func (k *checking) violate(i Invariant, fileID, format string, args ...any) {
+	k.add(Violation{Invariant: i, FileID: fileID, Detail: fmt.Sprintf(format, args...)})
+}
+
+// lose is violate for a document of which something is nowhere.
+func (k *checking) lose(i Invariant, fileID, format string, args ...any) {
+	k.add(Violation{Invariant: i, FileID: fileID, Detail: fmt.Sprintf(format, args...), Effect: Lost})
+}
+
+// double is violate for a document that had an effect more than once.
+func (k *checking) double(i Invariant, fileID, format string, args ...any) {
+	k.add(Violation{Invariant: i, FileID: fileID, Detail: fmt.Sprintf(format, args...), Effect: Doubled})
+}
+
+func (k *checking) add(v Violation) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	k.report.Violations = append(k.report.Violations, Violation{Invariant: i, FileID: fileID, Detail: fmt.Sprintf(format, args...)})
+	k.report.Violations = append(k.report.Violations, v)
 }
 
 // readEnds reads all records and dead letters.
@@ -143,16 +157,16 @@ func (k *checking) terminal(id string, e *Entry) {
 	}
 	switch {
 	case len(ends) == 0 && e.Confirmed:
-		k.violate(OneEnd, id, "accepted, and has no end")
+		k.lose(OneEnd, id, "accepted, and has no end")
 		return
 	case len(ends) == 0:
 		return // it never came in
 	case completed > 1:
-		k.violate(OneEnd, id, "has %d terminal records", completed)
+		k.double(OneEnd, id, "has %d terminal records", completed)
 	}
 	for n, times := range byReplay {
 		if times > 1 {
-			k.violate(OneEnd, id, "has %d ends at replay count %d: %s", times, n, describe(ends))
+			k.double(OneEnd, id, "has %d ends at replay count %d: %s", times, n, describe(ends))
 		}
 	}
 	if e.End == Completes && dead > 0 {

@@ -66,11 +66,21 @@ func Invariants() []Invariant {
 	return []Invariant{OneEnd, RawAsSent, Readable, NoDouble, ReplayEnds, Emptied, SoundEnds, CleanEnds, Archived}
 }
 
+// Effect is what a violation did to a document.
+type Effect string
+
+// The effects that are counted for each fault; a violation may have none of them.
+const (
+	Lost    Effect = "lost"    // it, or bytes of it, are nowhere
+	Doubled Effect = "doubled" // it had an effect more than once
+)
+
 // Violation is a document, or a queue, for which an invariant does not hold.
 type Violation struct {
 	Invariant Invariant
 	FileID    string // or the name of the queue
 	Detail    string
+	Effect    Effect
 }
 
 func (v Violation) String() string {

@@ -70,32 +70,32 @@ func (k *checking) recorded(ctx context.Context, e *Entry, x *end) {
 	for _, r := range x.record.Objects {
 		body, err := k.get(ctx, r)
 		if err != nil {
-			k.violate(Readable, e.ID, "%v", err)
+			k.lose(Readable, e.ID, "%v", err)
 			continue
 		}
 		if r.Bucket == bucketRaw {
 			raw++
 			if e = e.with(body); e == nil {
-				k.violate(RawAsSent, x.file, "%s: %v", r, errNotEqual)
+				k.lose(RawAsSent, x.file, "%s: %v", r, errNotEqual)
 				return
 			}
 		}
 	}
 	if raw == 0 {
-		k.violate(RawAsSent, e.ID, "its record names no raw object")
+		k.lose(RawAsSent, e.ID, "its record names no raw object")
 	}
 	k.count(len(x.record.Objects))
 	if x.record.Result == nil {
-		k.violate(Readable, e.ID, "its record names no result")
+		k.lose(Readable, e.ID, "its record names no result")
 		return
 	}
 	body, err := k.get(ctx, *x.record.Result)
 	if err != nil {
-		k.violate(Readable, e.ID, "%v", err)
+		k.lose(Readable, e.ID, "%v", err)
 		return
 	}
 	if err := single(e, body); err != nil {
-		k.violate(NoDouble, e.ID, "%s: %v", *x.record.Result, err)
+		k.double(NoDouble, e.ID, "%s: %v", *x.record.Result, err)
 	}
 }
 
@@ -108,7 +108,7 @@ func (k *checking) count(objects int) {
 // letter checks that the raw object of a dead letter is there.
 func (k *checking) letter(ctx context.Context, e *Entry, x *end) {
 	if len(x.name) < len("20060102") {
-		k.violate(RawAsSent, e.ID, "its dead letter has no name")
+		k.lose(RawAsSent, e.ID, "its dead letter has no name")
 		return
 	}
 	date := x.name[:4] + "-" + x.name[4:6] + "-" + x.name[6:8]
@@ -120,9 +120,9 @@ func (k *checking) letter(ctx context.Context, e *Entry, x *end) {
 	}
 	switch {
 	case err != nil:
-		k.violate(RawAsSent, e.ID, "%v", err)
+		k.lose(RawAsSent, e.ID, "%v", err)
 	case e.with(body) == nil:
-		k.violate(RawAsSent, e.ID, "%s: %v", r, errNotEqual)
+		k.lose(RawAsSent, e.ID, "%s: %v", r, errNotEqual)
 	}
 }
 
@@ -192,7 +192,7 @@ func (k *checking) archives(ctx context.Context) error {
 		for _, l := range lines {
 			id := place(l.Record.Metadata.FileID, l.Seq)
 			if before, twice := seen[id]; twice {
-				k.violate(NoDouble, l.Record.Metadata.FileID, "message %d stands in %s and in %s", l.Seq, before, o.Key)
+				k.double(NoDouble, l.Record.Metadata.FileID, "message %d stands in %s and in %s", l.Seq, before, o.Key)
 			}
 			seen[id] = o.Key
 		}

@@ -41,7 +41,7 @@ func (c *Checker) CheckReplays(ctx context.Context, replayed Letters) ([]Violati
 	var all []Violation
 	for id, n := range replayed {
 		if ended[id] <= n {
-			all = append(all, Violation{ReplayEnds, id, "was replayed, and has no end with a higher count"})
+			all = append(all, Violation{Invariant: ReplayEnds, FileID: id, Detail: "was replayed, and has no end with a higher count", Effect: Lost})
 		}
 	}
 	return all, nil
