@@ -33,7 +33,8 @@ func config(t *testing.T) Config {
 	t.Helper()
 	return Config{
 		Bin: tool(t, "CHAOS_BIN"), NATS: tool(t, "NATS_SERVER_BIN"), MinIO: tool(t, "MINIO_BIN"),
-		Dir: dir(t), Env: []string{"STORE_VIEWS=" + cmp.Or(os.Getenv("STORE_VIEWS"), "by_date")}, Out: t.Output(),
+		Before: os.Getenv("CHAOS_BEFORE"),
+		Dir:    dir(t), Env: []string{"STORE_VIEWS=" + cmp.Or(os.Getenv("STORE_VIEWS"), "by_date")}, Out: t.Output(),
 	}
 }
 
@@ -52,8 +53,8 @@ func dir(t *testing.T) string {
 	return d
 }
 
-// disks reports whether disks can be made that can be filled, and says so where not.
-func disks(t *testing.T) bool {
+// fillable reports whether disks can be made that can be filled, and says so where not.
+func fillable(t *testing.T) bool {
 	t.Helper()
 	d := t.TempDir()
 	if err := unix.Mount("tmpfs", d, "tmpfs", 0, "size=1048576"); err != nil {
@@ -127,11 +128,16 @@ func TestChaos(t *testing.T) { //nolint:paralleltest // it has the whole machine
 		Seed: seed(t, rand.Uint64()>>1), //nolint:gosec // another one each time
 		For:  last, Topology: Topology(cmp.Or(os.Getenv("CHAOS_TOPOLOGY"), string(Stages))), Gap: gap,
 	}
-	p.Disks = p.Topology == Stages && disks(t)
+	p.Disks = p.Topology == Stages && fillable(t)
+	c := config(t)
+	if c.Before == "" {
+		t.Log("SKIPPED: no stage of the release before runs beside the others: CHAOS_BEFORE names no programs")
+	}
+	p.Earlier = c.Before != ""
 	for kind := range strings.SplitSeq(os.Getenv("CHAOS_ONLY"), ",") {
 		if kind != "" {
 			p.Only = append(p.Only, Kind(kind))
 		}
 	}
-	demand(t, Settings{Config: config(t), Plan: p, Rate: rate, Replay: true})
+	demand(t, Settings{Config: c, Plan: p, Rate: rate, Replay: true})
 }

@@ -60,6 +60,10 @@ func (r *run) inject(ctx context.Context, e Event) error {
 		d := audit.Killer(fmt.Sprintf("%s-killer-%d", r.name, r.killers.Add(1)), failpoint.Poison+e.Stage+"!")
 		r.load.Send(ctx, d, nil, true)
 		return wait(ctx, e.For)
+	case Shuffled, Repeated:
+		return r.meddle(ctx, e)
+	case Before:
+		return r.beside(ctx, e)
 	case ClockOffset:
 		return r.offset(ctx, e)
 	case Overload:

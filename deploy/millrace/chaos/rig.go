@@ -20,17 +20,20 @@ import (
 
 // Config says what a run is made of.
 type Config struct {
-	Bin   string   // folder of the programs of the line, built with the tag chaos
-	NATS  string   // path of nats-server
-	MinIO string   // path of MinIO
-	Dir   string   // folder of the run: data, logs
-	Env   []string // further settings of the line, such as STORE_VIEWS
-	Out   io.Writer
+	Bin    string   // folder of the programs of the line, built with the tag chaos
+	NATS   string   // path of nats-server
+	MinIO  string   // path of MinIO
+	Before string   // folder of the programs of the release before, empty where there are none
+	Dir    string   // folder of the run: data, logs
+	Env    []string // further settings of the line, such as STORE_VIEWS
+	Out    io.Writer
 }
 
 const (
 	startWait = 60 * time.Second // for everything to be ready
 	poll      = 100 * time.Millisecond
+
+	hastenPause = 3 * time.Second // between two looks at whether the line is still hastened
 
 	// What the consumers of the line are set to, so that a stopped process is outlived and a
 	// killing document found out in seconds. The heartbeat has to fit.
@@ -206,7 +209,14 @@ func (r *rig) startUp(ctx context.Context) (err error) {
 		return err
 	}
 	r.env = append(r.env[:len(r.env):len(r.env)], "NATS_URL=nats://"+r.natsAddr, "S3_ENDPOINT="+r.s3Addr)
-	return errors.Join(r.connect(ctx), r.awaitReady(ctx))
+	if err := errors.Join(r.connect(ctx), r.awaitReady(ctx), r.hasten(ctx)); err != nil {
+		return err
+	}
+	hastening, stop := context.WithCancel(ctx)
+	var done sync.WaitGroup
+	done.Go(func() { r.hastening(hastening) })
+	r.end = append(r.end, func() { stop(); done.Wait() })
+	return nil
 }
 
 // connect opens the witness's own connections, which nothing hurts.
@@ -242,6 +252,9 @@ func (r *rig) hasten(ctx context.Context) error {
 		}
 		consumers := stream.ListConsumers(ctx)
 		for c := range consumers.Info() {
+			if c.Config.AckWait == rigAckWait && c.Config.MaxDeliver == rigMaxDeliver {
+				continue
+			}
 			c.Config.AckWait, c.Config.MaxDeliver = rigAckWait, rigMaxDeliver
 			if _, err := stream.UpdateConsumer(ctx, c.Config); err != nil {
 				return fmt.Errorf("hasten %s: %w", c.Name, err)
@@ -252,6 +265,16 @@ func (r *rig) hasten(ctx context.Context) error {
 		}
 	}
 	return streams.Err()
+}
+
+// hastening hastens again and again until ctx ends: one process provisions for itself, each
+// time it starts. What fails meanwhile is tried again.
+func (r *rig) hastening(ctx context.Context) {
+	for wait(ctx, hastenPause) == nil {
+		once, cancel := context.WithTimeout(ctx, hastenPause)
+		_ = r.hasten(once)
+		cancel()
+	}
 }
 
 // awaitReady waits until every program says that it is.

@@ -45,6 +45,9 @@ const (
 	Overload       Kind = "overload"
 	KillLine       Kind = "kill everything in one process"
 	StopLine       Kind = "stop everything in one process"
+	Shuffled       Kind = "deliveries late and out of order"
+	Repeated       Kind = "deliveries repeated"
+	Before         Kind = "a stage of the release before"
 )
 
 // trait says how a kind of fault is drawn.
@@ -53,40 +56,52 @@ type trait struct {
 	weight     int           // how often, against the others
 	from, to   time.Duration // how long
 	staged, up bool          // in which topology
-	disk       bool          // needs disks that can be filled
+	needs      need          // what not every machine has
 }
+
+// need is what a kind of fault cannot be made without.
+type need int
+
+const (
+	nothing need = iota
+	disks        // that can be filled
+	before       // the programs of the release before
+)
 
 // traits lists all kinds, in a fixed order: the order is part of what a seed means.
 func traits() []trait {
 	const s = time.Second
 	return []trait{
-		{KillStage, 8, s / 2, 3 * s, true, false, false},
-		{KillAtPoint, 10, 4 * s, 8 * s, true, true, false},
-		{KillBroker, 3, s / 2, 4 * s, true, false, false},
-		{KillStore, 3, s / 2, 4 * s, true, false, false},
-		{StopStage, 3, 9 * s, 12 * s, true, false, false},
-		{StopBroker, 2, 3 * s, 8 * s, true, false, false},
-		{StopStore, 2, 3 * s, 8 * s, true, false, false},
-		{DownAtStart, 1, 4 * s, 6 * s, true, false, false},
-		{BrokerLatency, 2, 3 * s, 6 * s, true, false, false},
-		{BrokerReset, 3, s, 3 * s, true, false, false},
-		{BrokerSilent, 3, 3 * s, 8 * s, true, false, false},
-		{BrokerDeaf, 3, 3 * s, 8 * s, true, false, false},
-		{StoreLatency, 2, 3 * s, 6 * s, true, false, false},
-		{StoreReset, 3, s, 3 * s, true, false, false},
-		{StoreSilent, 3, 3 * s, 8 * s, true, false, false},
-		{StoreDeaf, 3, 3 * s, 8 * s, true, false, false},
-		{StoreError, 3, 2 * s, 6 * s, true, false, false},
-		{StoreSlowDown, 3, 2 * s, 6 * s, true, false, false},
-		{StoreTruncated, 3, 2 * s, 6 * s, true, false, false},
-		{StoreLate, 3, 2 * s, 6 * s, true, false, false},
-		{StoreFull, 1, 3 * s, 6 * s, true, false, true},
-		{BrokerFull, 1, 3 * s, 6 * s, true, false, true},
-		{Poison, 1, s, 2 * s, true, false, false},
-		{ClockOffset, 2, 5 * s, 8 * s, true, false, false},
-		{Overload, 2, 3 * s, 5 * s, true, true, false},
-		{KillLine, 8, s / 2, 3 * s, false, true, false},
-		{StopLine, 2, 3 * s, 8 * s, false, true, false},
+		{KillStage, 8, s / 2, 3 * s, true, false, nothing},
+		{KillAtPoint, 10, 4 * s, 8 * s, true, true, nothing},
+		{KillBroker, 3, s / 2, 4 * s, true, false, nothing},
+		{KillStore, 3, s / 2, 4 * s, true, false, nothing},
+		{StopStage, 3, 9 * s, 12 * s, true, false, nothing},
+		{StopBroker, 2, 3 * s, 8 * s, true, false, nothing},
+		{StopStore, 2, 3 * s, 8 * s, true, false, nothing},
+		{DownAtStart, 1, 4 * s, 6 * s, true, false, nothing},
+		{BrokerLatency, 2, 3 * s, 6 * s, true, false, nothing},
+		{BrokerReset, 3, s, 3 * s, true, false, nothing},
+		{BrokerSilent, 3, 3 * s, 8 * s, true, false, nothing},
+		{BrokerDeaf, 3, 3 * s, 8 * s, true, false, nothing},
+		{StoreLatency, 2, 3 * s, 6 * s, true, false, nothing},
+		{StoreReset, 3, s, 3 * s, true, false, nothing},
+		{StoreSilent, 3, 3 * s, 8 * s, true, false, nothing},
+		{StoreDeaf, 3, 3 * s, 8 * s, true, false, nothing},
+		{StoreError, 3, 2 * s, 6 * s, true, false, nothing},
+		{StoreSlowDown, 3, 2 * s, 6 * s, true, false, nothing},
+		{StoreTruncated, 3, 2 * s, 6 * s, true, false, nothing},
+		{StoreLate, 3, 2 * s, 6 * s, true, false, nothing},
+		{StoreFull, 1, 3 * s, 6 * s, true, false, disks},
+		{BrokerFull, 1, 3 * s, 6 * s, true, false, disks},
+		{Poison, 1, s, 2 * s, true, false, nothing},
+		{ClockOffset, 2, 5 * s, 8 * s, true, false, nothing},
+		{Overload, 2, 3 * s, 5 * s, true, true, nothing},
+		{KillLine, 8, s / 2, 3 * s, false, true, nothing},
+		{StopLine, 2, 3 * s, 8 * s, false, true, nothing},
+		{Shuffled, 2, 3 * s, 6 * s, true, true, nothing},
+		{Repeated, 2, 3 * s, 6 * s, true, true, nothing},
+		{Before, 2, 8 * s, 15 * s, true, false, before},
 	}
 }
 
@@ -128,6 +143,7 @@ type Plan struct {
 	For      time.Duration // no fault begins later
 	Topology Topology
 	Disks    bool          // disks can be filled
+	Earlier  bool          // there are programs of the release before
 	Gap      time.Duration // the longest pause between two faults; 0 means DefaultGap
 	Only     []Kind        // where it is not empty, nothing else is drawn
 }
@@ -153,7 +169,8 @@ func Schedule(p Plan) []Event {
 	kinds := traits()
 	total := 0
 	kinds = slices.DeleteFunc(kinds, func(k trait) bool {
-		fits := (k.staged && p.Topology == Stages || k.up && p.Topology == Up) && (!k.disk || p.Disks)
+		fits := (k.staged && p.Topology == Stages || k.up && p.Topology == Up) &&
+			(k.needs != disks || p.Disks) && (k.needs != before || p.Earlier)
 		return !fits || len(p.Only) > 0 && !slices.Contains(p.Only, k.kind)
 	})
 	for _, k := range kinds {
@@ -179,8 +196,10 @@ func Schedule(p Plan) []Event {
 func aim(rnd *rand.Rand, e *Event) {
 	stages := stageNames()
 	switch e.Kind {
-	case KillStage, StopStage, DownAtStart, Poison:
+	case KillStage, StopStage, DownAtStart, Poison, Before:
 		e.Stage = stages[rnd.IntN(len(stages))]
+	case Shuffled, Repeated:
+		e.Stage = stages[1+rnd.IntN(len(stages)-1)] // of what comes into ingest the load repeats some
 	case ClockOffset:
 		e.Stage = stages[rnd.IntN(len(stages))]
 		e.Offset = between(rnd, -maxOffset, maxOffset)
