@@ -21,7 +21,11 @@ type Settings struct {
 	Config
 	Plan
 	Rate  float64       // documents a second
+	Sound bool          // nothing is sent that ends as a dead letter
 	Drain time.Duration // for the line to come to rest after the load has stopped; 0 means DefaultDrain
+	// Stuck ends the wait for rest when nothing has moved for so long, 0 means never. Only a run
+	// that is to get stuck sets it: a killing document stands still until its last delivery.
+	Stuck time.Duration
 	// Events replace those that are drawn, where there are any.
 	Events []Event
 	// Tamper changes the broker after it is provisioned; nil leaves it.
@@ -49,6 +53,7 @@ type run struct {
 	load    *audit.Load
 	ledger  *audit.Ledger
 	began   time.Time
+	loaded  time.Duration // from then until nothing new was sent
 	killers atomic.Int64
 
 	mu     sync.Mutex
@@ -78,7 +83,7 @@ func Run(ctx context.Context, s Settings) (*Report, error) {
 	defer r.rig.close()
 
 	r.hurt(ctx, events)
-	report := &Report{Settings: s, Loaded: time.Since(r.began), Faults: r.faults}
+	report := &Report{Settings: s, Loaded: r.loaded, Faults: r.faults}
 	stuck := r.settle(ctx)
 	report.Drained = time.Since(r.began) - report.Loaded
 	if err := r.check(ctx, report, stuck); err != nil {
@@ -99,7 +104,7 @@ func (r *run) begin(ctx context.Context) (err error) {
 		}
 	}
 	r.ledger = audit.NewLedger()
-	r.load = &audit.Load{JS: r.rig.js, Ledger: r.ledger, Run: r.name, Rate: r.Rate}
+	r.load = &audit.Load{JS: r.rig.js, Ledger: r.ledger, Run: r.name, Rate: r.Rate, Sound: r.Sound}
 	watching, unwatch := context.WithCancel(ctx)
 	var tail sync.WaitGroup
 	tail.Go(func() { audit.Tail(watching, r.rig.js, r.ledger) })
@@ -122,6 +127,7 @@ func (r *run) hurt(ctx context.Context, events []Event) {
 	}
 	_ = wait(ctx, time.Until(r.began.Add(r.For)))
 	stop()
+	r.loaded = time.Since(r.began)
 	faults.Wait()
 	timer := time.AfterFunc(startWait, give) // whatever is still refused then is unknown
 	load.Wait()
@@ -157,10 +163,16 @@ func (r *run) drain() time.Duration {
 // settle waits until the line is at rest and returns why it is not when the time is over.
 func (r *run) settle(ctx context.Context) error {
 	quiet, since := 0, time.Time{}
-	return await(ctx, r.drain(), "the line to come to rest", func(ctx context.Context) error {
+	var stuck error
+	moves := still{since: time.Now()}
+	err := await(ctx, r.drain(), "the line to come to rest", func(ctx context.Context) error {
 		depths, err := audit.Depths(ctx, r.rig.js)
 		if err != nil {
 			return err
+		}
+		if d := moves.look(len(r.ledger.InFlight()), depths); r.Stuck > 0 && d > r.Stuck {
+			stuck = fmt.Errorf("nothing has moved for %s, the queues hold %v", d.Round(time.Second), depths)
+			return nil
 		}
 		n := len(r.ledger.InFlight())
 		if len(depths) > 0 {
@@ -178,6 +190,21 @@ func (r *run) settle(ctx context.Context) error {
 		}
 		return nil
 	})
+	return errors.Join(err, stuck)
+}
+
+// still tells how long nothing has moved.
+type still struct {
+	since time.Time
+	last  string
+}
+
+// look returns how long what it is shown has been the same.
+func (s *still) look(inFlight int, depths map[string]int) time.Duration {
+	if now := fmt.Sprint(inFlight, depths); now != s.last {
+		s.since, s.last = time.Now(), now
+	}
+	return time.Since(s.since)
 }
 
 // check lets the witness look at everything, before and after the dead letters are replayed.

@@ -1,7 +1,9 @@
 package audit
 
 import (
+	"bytes"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 )
@@ -64,6 +66,11 @@ func Make(run string, i int) Document {
 	}
 	d.Copies = copies(run, i, d)
 	return d
+}
+
+// sound reports whether the document completes, and all that is sent under its file_id.
+func (d *Document) sound() bool {
+	return d.End == Completes && !slices.ContainsFunc(d.Copies, func(c Copy) bool { return !bytes.Equal(c.Body, d.Body) })
 }
 
 // content is the body of an ordinary document: a search, a provider's answer, or jobs of

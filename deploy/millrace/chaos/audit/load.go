@@ -28,6 +28,7 @@ type Load struct {
 	Ledger *Ledger
 	Run    string  // begins each file_id
 	Rate   float64 // documents a second
+	Sound  bool    // nothing is sent that ends as a dead letter
 
 	times atomic.Int64 // by which the rate is multiplied; 0 counts as 1
 	next  int
@@ -76,6 +77,9 @@ func (l *Load) Go(ctx, halt context.Context) {
 // one sends a document and its copies.
 func (l *Load) one(ctx context.Context, i int) {
 	d := Make(l.Run, i)
+	if l.Sound && !d.sound() {
+		return
+	}
 	header := nats.Header{}
 	if i%everyHostile == everyHostile-1 || d.End == Dies && i%2 == 0 {
 		header = hostile()
