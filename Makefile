@@ -104,12 +104,17 @@ CHAOS_ONLY     ?=
 CHAOS_GAP      ?= 10s
 CHAOS_KEEP     ?=
 
+# The release before: the last tag, or BEFORE_COMMITS back where there is none.
+BEFORE         := $(CACHE)/before
+BEFORE_COMMITS ?= 50
+
 .PHONY: chaos
 chaos: export NATS_SERVER_BIN := $(NATS_SERVER_BIN)
 chaos: export MINIO_BIN := $(MINIO_BIN)
 chaos: export CHAOS_BIN := $(CACHE)/chaos
+chaos: export CHAOS_BEFORE := $(BEFORE)/bin
 chaos: export CHAOS_SEEDS := $(CACHE)
-chaos: build/chaos $(NATS_SERVER_BIN) $(MINIO_BIN) ## the line under load and faults for CHAOS_FOR=1h (CHAOS_SEED, CHAOS_RATE, CHAOS_TOPOLOGY, …)
+chaos: build/chaos build/before $(NATS_SERVER_BIN) $(MINIO_BIN) ## the line under load and faults for CHAOS_FOR=1h (CHAOS_SEED, CHAOS_RATE, CHAOS_TOPOLOGY, …)
 	cd deploy/millrace && CHAOS_FOR=$(CHAOS_FOR) CHAOS_SEED=$(CHAOS_SEED) CHAOS_RATE=$(CHAOS_RATE) CHAOS_TOPOLOGY=$(CHAOS_TOPOLOGY) \
 		CHAOS_ONLY='$(CHAOS_ONLY)' CHAOS_GAP=$(CHAOS_GAP) CHAOS_KEEP=$(CHAOS_KEEP) \
 		go test -tags integration -count=1 -timeout 0 -v -run '^TestChaos$$' ./chaos
@@ -120,6 +125,27 @@ chaos/guards: export MINIO_BIN := $(MINIO_BIN)
 chaos/guards: export CHAOS_BIN := $(CACHE)/chaos
 chaos/guards: build/chaos $(NATS_SERVER_BIN) $(MINIO_BIN) ## prove that the fault suite sees when a guard is taken away
 	cd deploy/millrace && CHAOS_GUARDS=1 go test -tags integration -count=1 -timeout 40m -v -run '^Test(TheWitnessSees|TheRecorderSees|AFlippedBit)' ./chaos
+
+# How long the store is away, and under how many documents a second.
+OUTAGE_FOR  ?= 5m
+OUTAGE_RATE ?= 50
+
+.PHONY: chaos/outage
+chaos/outage: export NATS_SERVER_BIN := $(NATS_SERVER_BIN)
+chaos/outage: export MINIO_BIN := $(MINIO_BIN)
+chaos/outage: export CHAOS_BIN := $(CACHE)/chaos
+chaos/outage: build/chaos $(NATS_SERVER_BIN) $(MINIO_BIN) ## the store away under load: no dead letters, all done in the same time (OUTAGE_FOR=5m OUTAGE_RATE=50)
+	cd deploy/millrace && OUTAGE_FOR=$(OUTAGE_FOR) OUTAGE_RATE=$(OUTAGE_RATE) \
+		go test -tags integration -count=1 -timeout 0 -v -run '^TestAnOutageOfTheStoreCostsNothing$$' ./chaos
+
+.PHONY: build/before
+build/before: # the stages of the release before, where git knows one
+	@ref=$$(git describe --tags --abbrev=0 2>/dev/null || git rev-list --first-parent --skip=$(BEFORE_COMMITS) --max-count=1 HEAD 2>/dev/null || true); \
+	rm -rf $(BEFORE) && mkdir -p $(BEFORE)/src; \
+	if [ -z "$$ref" ]; then echo "SKIPPED: git knows no release before, so none runs beside this one" >&2; exit 0; fi; \
+	echo "the release before is $$(git log -1 --format='%h of %cs' "$$ref")"; \
+	git archive "$$ref" | tar -x -C $(BEFORE)/src; \
+	cd $(BEFORE)/src && $(GOBUILD) -o $(BEFORE)/bin/ $(foreach s,$(STAGES),./stages/$(s)/cmd/$(s))
 
 .PHONY: build/chaos
 build/chaos: # the binaries with what only the fault suite may have

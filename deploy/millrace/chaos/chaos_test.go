@@ -33,9 +33,19 @@ func config(t *testing.T) Config {
 	t.Helper()
 	return Config{
 		Bin: tool(t, "CHAOS_BIN"), NATS: tool(t, "NATS_SERVER_BIN"), MinIO: tool(t, "MINIO_BIN"),
-		Before: os.Getenv("CHAOS_BEFORE"),
+		Before: earlier(),
 		Dir:    dir(t), Env: []string{"STORE_VIEWS=" + cmp.Or(os.Getenv("STORE_VIEWS"), "by_date")}, Out: t.Output(),
 	}
+}
+
+// earlier returns the folder of the programs of the release before, empty where there are
+// none.
+func earlier() string {
+	path := os.Getenv("CHAOS_BEFORE")
+	if _, err := os.Stat(path); err != nil {
+		return ""
+	}
+	return path
 }
 
 // dir returns the folder of a run. It is kept where CHAOS_KEEP is set and the run failed.
@@ -131,7 +141,7 @@ func TestChaos(t *testing.T) { //nolint:paralleltest // it has the whole machine
 	p.Disks = p.Topology == Stages && fillable(t)
 	c := config(t)
 	if c.Before == "" {
-		t.Log("SKIPPED: no stage of the release before runs beside the others: CHAOS_BEFORE names no programs")
+		t.Log("SKIPPED: no stage of the release before runs beside the others: CHAOS_BEFORE names no programs (make build/before)")
 	}
 	p.Earlier = c.Before != ""
 	for kind := range strings.SplitSeq(os.Getenv("CHAOS_ONLY"), ",") {

@@ -31,6 +31,14 @@ func TestAScheduleKeepsToItsPlan(t *testing.T) {
 			[]Kind{KillLine, KillAtPoint}, []Kind{BrokerReset, KillStage, StoreFull},
 		},
 		{
+			"a release before that is not there does not run", Plan{Topology: Stages},
+			[]Kind{Shuffled, Repeated}, []Kind{Before},
+		},
+		{
+			"a release before runs beside", Plan{Topology: Stages, Earlier: true},
+			[]Kind{Before}, nil,
+		},
+		{
 			"disks that cannot be filled are not", Plan{Topology: Stages},
 			[]Kind{KillStage, Poison, StoreTruncated}, []Kind{StoreFull, BrokerFull},
 		},
