@@ -63,9 +63,15 @@ func dir(t *testing.T) string {
 	return d
 }
 
-// fillable reports whether disks can be made that can be filled, and says so where not.
-func fillable(t *testing.T) bool {
+// fillable reports whether there is memory for disks that can be filled, and says so where
+// not.
+func fillable(t *testing.T, last time.Duration, rate float64) bool {
 	t.Helper()
+	need := disksFor(&Plan{Disks: true, For: last}, rate)
+	if free := available(t); free < need {
+		t.Logf("SKIPPED: no disk is filled, for it would be in memory, and may need %d MB of %d MB", need>>20, free>>20)
+		return false
+	}
 	d := t.TempDir()
 	if err := unix.Mount("tmpfs", d, "tmpfs", 0, "size=1048576"); err != nil {
 		t.Logf("SKIPPED: no disk is filled, for none can be mounted: %v", err)
@@ -73,6 +79,19 @@ func fillable(t *testing.T) bool {
 	}
 	require.NoError(t, unix.Unmount(d, unix.MNT_DETACH))
 	return true
+}
+
+// available returns how many bytes of memory may be used.
+func available(t *testing.T) int64 {
+	t.Helper()
+	text, err := os.ReadFile("/proc/meminfo")
+	require.NoError(t, err)
+	_, after, _ := strings.Cut(string(text), "MemAvailable:")
+	fields := strings.Fields(after)
+	require.NotEmpty(t, fields, "MemAvailable of /proc/meminfo")
+	kilobytes, err := strconv.ParseInt(fields[0], 10, 64)
+	require.NoError(t, err)
+	return kilobytes << 10
 }
 
 // demand runs and demands that every invariant holds.
@@ -109,13 +128,15 @@ func seed(t *testing.T, otherwise uint64) uint64 {
 func TestNothingIsLostInAMinuteOfFaults(t *testing.T) { //nolint:paralleltest // each has the whole machine under load
 	for _, topology := range []Topology{Stages, Up} {
 		t.Run(string(topology), func(t *testing.T) { //nolint:paralleltest // see above
+			const last, rate = 25 * time.Second, 15
 			demand(t, Settings{
-				Config: config(t), Rate: 15, Replay: true,
+				Config: config(t), Rate: rate, Replay: true,
 				Plan: Plan{
-					Seed: seed(t, 1), For: 40 * time.Second, Topology: topology, Gap: time.Second,
+					Seed: seed(t, 1), For: last, Topology: topology, Gap: time.Second, Disks: fillable(t, last, rate),
 					Only: []Kind{
 						KillStage, KillAtPoint, KillBroker, KillStore, BrokerReset, BrokerSilent,
 						StoreReset, StoreError, StoreTruncated, StoreLate, Overload, KillLine,
+						BrokerLate, Shuffled, Repeated,
 					},
 				},
 			})
@@ -138,7 +159,7 @@ func TestChaos(t *testing.T) { //nolint:paralleltest // it has the whole machine
 		Seed: seed(t, rand.Uint64()>>1), //nolint:gosec // another one each time
 		For:  last, Topology: Topology(cmp.Or(os.Getenv("CHAOS_TOPOLOGY"), string(Stages))), Gap: gap,
 	}
-	p.Disks = p.Topology == Stages && fillable(t)
+	p.Disks = fillable(t, last, rate)
 	c := config(t)
 	if c.Before == "" {
 		t.Log("SKIPPED: no stage of the release before runs beside the others: CHAOS_BEFORE names no programs (make build/before)")

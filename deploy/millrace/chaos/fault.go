@@ -40,7 +40,7 @@ func (r *run) inject(ctx context.Context, e Event) error {
 		return r.stopped(ctx, e.For, r.rig.line)
 	case DownAtStart:
 		return r.downAtStart(ctx, e)
-	case BrokerLatency, BrokerReset, BrokerSilent, BrokerDeaf:
+	case BrokerLatency, BrokerReset, BrokerSilent, BrokerDeaf, BrokerLate:
 		return r.cut(ctx, e, r.rig.brokerLink)
 	case StoreLatency, StoreReset, StoreSilent, StoreDeaf:
 		return r.cut(ctx, e, r.rig.storeLink)
@@ -127,6 +127,10 @@ func (r *run) cut(ctx context.Context, e Event, l *link) error {
 		err = l.hurt(reset, both...)
 	case BrokerDeaf, StoreDeaf:
 		err = l.hurt(silence, "downstream") // everything is done, and nobody is told
+	case BrokerLate:
+		// Most of what is published waits for its answer when the connections go.
+		err = errors.Join(l.hurt(late, "downstream"), wait(ctx, e.For/2), l.hurt(reset, both...))
+		e.For /= 2
 	default:
 		err = l.hurt(silence, both...)
 	}

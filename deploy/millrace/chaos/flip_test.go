@@ -44,8 +44,7 @@ func flip(t *testing.T, s *minio.Client, bucket, prefix, suffix string) (key str
 
 func TestAFlippedBitIsFound(t *testing.T) { //nolint:paralleltest // it has the whole machine
 	c := config(t)
-	r := &run{Settings: Settings{Config: c, Rate: 10, Plan: Plan{For: 3 * time.Second, Topology: Stages}}}
-	r.name = "flip"
+	r := newRun(Settings{Config: c, Rate: 10, Plan: Plan{For: 3 * time.Second, Topology: Stages, Disks: fillable(t, time.Minute, 10)}}, "flip")
 	require.NoError(t, r.begin(t.Context()))
 	defer r.rig.close()
 	r.hurt(t.Context(), nil)

@@ -67,7 +67,7 @@ func TestTheWitnessSeesThatAGuardIsGone(t *testing.T) { //nolint:paralleltest //
 	if os.Getenv("CHAOS_GUARDS") == "" {
 		t.Skip("SKIPPED: CHAOS_GUARDS is not set (make chaos/guards sets it)")
 	}
-	const last = 10 * time.Second
+	const last, rate = 10 * time.Second, 25
 	killed := func(stage string, p failpoint.Point) []Event {
 		return every(3*time.Second, last, Event{For: 2 * time.Second, Kind: KillAtPoint, Stage: stage, Point: p})
 	}
@@ -86,7 +86,7 @@ func TestTheWitnessSeesThatAGuardIsGone(t *testing.T) { //nolint:paralleltest //
 		{
 			name: "publishes have no message id", without: []failpoint.Guard{failpoint.MessageID},
 			// What was stored and not answered is published once more.
-			events: every(3*time.Second, last, Event{For: 1500 * time.Millisecond, Kind: BrokerDeaf}), broken: []audit.Invariant{audit.OneEnd},
+			events: every(3*time.Second, last, Event{For: 2 * time.Second, Kind: BrokerLate}), broken: []audit.Invariant{audit.OneEnd},
 		},
 		{
 			name: "the ledger is not asked, where message ids are forgotten", without: []failpoint.Guard{failpoint.Ledger, failpoint.MessageID},
@@ -131,7 +131,7 @@ func TestTheWitnessSeesThatAGuardIsGone(t *testing.T) { //nolint:paralleltest //
 			}
 			c.Env = append(append(c.Env, tt.env...), without)
 			r, err := Run(t.Context(), Settings{
-				Config: c, Plan: Plan{Seed: 3, For: last, Topology: Stages}, Events: tt.events, Tamper: tt.tamper, Rate: 25, Stuck: stuck,
+				Config: c, Plan: Plan{Seed: 3, For: last, Topology: Stages, Disks: fillable(t, last, rate)}, Events: tt.events, Tamper: tt.tamper, Rate: rate, Stuck: stuck,
 			})
 			require.NoError(t, err)
 			r.Print(t.Output())

@@ -16,6 +16,7 @@ type link struct{ proxy *toxiproxy.Proxy }
 // The toxics that a link can have.
 const (
 	latency = `{"name":"latency-%[1]s","type":"latency","stream":"%[1]s","attributes":{"latency":250,"jitter":150}}`
+	late    = `{"name":"late-%[1]s","type":"latency","stream":"%[1]s","attributes":{"latency":400,"jitter":0}}`
 	reset   = `{"name":"reset-%[1]s","type":"reset_peer","stream":"%[1]s","attributes":{"timeout":0}}`
 	silence = `{"name":"silence-%[1]s","type":"timeout","stream":"%[1]s","attributes":{"timeout":0}}`
 )

@@ -26,7 +26,7 @@ func TestAnOutageOfTheStoreCostsNothing(t *testing.T) { //nolint:paralleltest //
 	require.NoError(t, err, "OUTAGE_RATE")
 	r, err := Run(t.Context(), Settings{
 		Config: config(t), Rate: rate, Sound: true, Drain: max(last, leastRest),
-		Plan:   Plan{For: firstAt + last, Topology: Stages},
+		Plan:   Plan{For: firstAt + last, Topology: Stages, Disks: fillable(t, last, rate)},
 		Events: []Event{{At: firstAt, For: last, Kind: KillStore}},
 	})
 	require.NoError(t, err)

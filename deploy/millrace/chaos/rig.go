@@ -44,15 +44,12 @@ const (
 	rigArchive = "ARCHIVE_PART_DOCUMENTS=200"
 
 	accessKey, secretKey = "chaos", "chaos-secret"
-
-	brokerDisk = 3 << 30
-	storeDisk  = 8 << 30
 )
 
 // rig is the line as processes, with everything between them that can be hurt.
 type rig struct {
 	Config
-	disks  bool // the data is on file systems in memory that can be filled
+	disks  int64 // bytes of each file system in memory that has data; 0: it is on the disk
 	env    []string
 	points string // folder of armed failpoints
 
@@ -76,8 +73,8 @@ type rig struct {
 }
 
 // start brings everything up and returns when all are ready.
-func start(ctx context.Context, c Config, p Plan) (r *rig, err error) {
-	r = &rig{Config: c, disks: p.Disks, stages: map[string]*process{}, points: filepath.Join(c.Dir, "points")}
+func start(ctx context.Context, c Config, p Plan, rate float64) (r *rig, err error) {
+	r = &rig{Config: c, disks: disksFor(&p, rate), stages: map[string]*process{}, points: filepath.Join(c.Dir, "points")}
 	defer func() {
 		if err != nil {
 			r.close()
@@ -110,15 +107,11 @@ func (r *rig) run(name, path string, env []string, args ...string) (*process, er
 
 // startStages starts a broker, a store and a process for each stage.
 func (r *rig) startStages(ctx context.Context) (err error) {
-	if r.disks {
-		if r.brokerDisk, err = newDisk(filepath.Join(r.Dir, "nats"), brokerDisk); err != nil {
-			return err
-		}
-		r.end = append(r.end, r.brokerDisk.close)
-		if r.storeDisk, err = newDisk(filepath.Join(r.Dir, "store"), storeDisk); err != nil {
-			return err
-		}
-		r.end = append(r.end, r.storeDisk.close)
+	if r.brokerDisk, err = r.disk("nats"); err != nil {
+		return err
+	}
+	if r.storeDisk, err = r.disk("store"); err != nil {
+		return err
 	}
 	if err := r.startServers(); err != nil {
 		return err
@@ -147,6 +140,18 @@ func (r *rig) startStages(ctx context.Context) (err error) {
 		r.stages[s] = p
 	}
 	return r.awaitReady(ctx)
+}
+
+// disk puts a folder of the run on a file system in memory, where these are made.
+func (r *rig) disk(name string) (*disk, error) {
+	if r.disks == 0 {
+		return nil, nil //nolint:nilnil // the folder itself will do
+	}
+	d, err := newDisk(filepath.Join(r.Dir, name), r.disks)
+	if err == nil {
+		r.end = append(r.end, d.close)
+	}
+	return d, err
 }
 
 // startServers starts broker and store and what stands before them.
@@ -200,6 +205,9 @@ func (r *rig) startUp(ctx context.Context) (err error) {
 	}
 	addr, err := freeAddr(ctx)
 	if err != nil {
+		return err
+	}
+	if _, err := r.disk("data"); err != nil {
 		return err
 	}
 	r.ready = []string{addr}

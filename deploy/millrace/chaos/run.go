@@ -36,7 +36,7 @@ type Settings struct {
 
 // DefaultDrain is how long the line may take to come to rest. A killing document is delivered
 // to the end of its deliveries before it is a dead letter.
-const DefaultDrain = 4 * time.Minute
+const DefaultDrain = 10 * time.Minute
 
 // forgotten is how long all queues are empty before what has not ended is taken for lost. A
 // document is in some queue until its end is in its stream, where the tail sees it soon.
@@ -55,6 +55,9 @@ type run struct {
 	began   time.Time
 	loaded  time.Duration // from then until nothing new was sent
 	killers atomic.Int64
+
+	measuring sync.WaitGroup // of how long the line takes to recover
+	rested    chan struct{}  // closed when there is nothing to wait for any more
 
 	mu     sync.Mutex
 	faults []Injected
@@ -76,15 +79,18 @@ func Run(ctx context.Context, s Settings) (*Report, error) {
 		events = Schedule(s.Plan)
 	}
 	_, _ = fmt.Fprintf(s.Out, "seed %d, %s, %d faults in %s, %.0f documents a second\n", s.Seed, s.Topology, len(events), s.For, s.Rate)
-	r := &run{Settings: s, name: fmt.Sprintf("s%d", s.Seed%1e6)}
+	r := newRun(s, fmt.Sprintf("s%d", s.Seed%1e6))
 	if err := r.begin(ctx); err != nil {
 		return nil, err
 	}
 	defer r.rig.close()
 
 	r.hurt(ctx, events)
-	report := &Report{Settings: s, Loaded: r.loaded, Faults: r.faults}
+	report := &Report{Settings: s, Loaded: r.loaded}
 	stuck := r.settle(ctx)
+	close(r.rested)
+	r.measuring.Wait()
+	report.Faults = r.faults
 	report.Drained = time.Since(r.began) - report.Loaded
 	if err := r.check(ctx, report, stuck); err != nil {
 		return report, err
@@ -92,9 +98,13 @@ func Run(ctx context.Context, s Settings) (*Report, error) {
 	return report, ctx.Err()
 }
 
+func newRun(s Settings, name string) *run {
+	return &run{Settings: s, name: name, rested: make(chan struct{})}
+}
+
 // begin starts the line and whoever looks on. The rig is to be closed.
 func (r *run) begin(ctx context.Context) (err error) {
-	if r.rig, err = start(ctx, r.Config, r.Plan); err != nil {
+	if r.rig, err = start(ctx, r.Config, r.Plan, r.Rate); err != nil {
 		return fmt.Errorf("start the line: %w", err)
 	}
 	if r.Tamper != nil {
@@ -112,7 +122,8 @@ func (r *run) begin(ctx context.Context) (err error) {
 	return nil
 }
 
-// hurt makes the load and the faults, and returns when both have ended.
+// hurt makes the load and the faults, and returns when both have ended. How long the line
+// takes to recover is measured until r.rested is closed.
 func (r *run) hurt(ctx context.Context, events []Event) {
 	r.began = time.Now()
 	loading, stop := context.WithCancel(ctx)
@@ -135,14 +146,25 @@ func (r *run) hurt(ctx context.Context, events []Event) {
 	give()
 }
 
-// one makes a fault and measures how long the line takes to recover.
+// one makes a fault and heals it.
 func (r *run) one(ctx context.Context, e Event) {
 	ids := r.ledger.InFlight()
 	_, _ = fmt.Fprintf(r.Out, "%7.1fs %s, %d in flight\n", time.Since(r.began).Seconds(), e, len(ids))
 	i := Injected{Event: e, InFlight: ids, Err: r.inject(ctx, e)}
-	healed := time.Now()
-	for limit := healed.Add(r.drain()); len(ids) > 0 && time.Now().Before(limit) && wait(ctx, poll) == nil; {
-		ids = r.ledger.Remain(ids)
+	r.measuring.Go(func() { r.measure(i, time.Now()) })
+}
+
+// measure waits until all that was in flight when a fault was made has ended.
+func (r *run) measure(i Injected, healed time.Time) {
+	t := time.NewTicker(3 * poll)
+	defer t.Stop()
+	ids := r.ledger.Remain(i.InFlight)
+	for rested := false; len(ids) > 0 && !rested; ids = r.ledger.Remain(ids) {
+		select {
+		case <-r.rested:
+			rested = true
+		case <-t.C:
+		}
 	}
 	i.Recovery = time.Since(healed)
 	if len(ids) > 0 {

@@ -30,6 +30,7 @@ const (
 	BrokerReset    Kind = "broker connections reset"
 	BrokerSilent   Kind = "broker connections half open"
 	BrokerDeaf     Kind = "broker answers lost"
+	BrokerLate     Kind = "broker answers late, then lost"
 	StoreLatency   Kind = "store latency"
 	StoreReset     Kind = "store connections reset"
 	StoreSilent    Kind = "store connections half open"
@@ -101,6 +102,7 @@ func traits() []trait {
 		{StopLine, 2, 3 * s, 8 * s, false, true, nothing},
 		{Shuffled, 2, 3 * s, 6 * s, true, true, nothing},
 		{Repeated, 2, 3 * s, 6 * s, true, true, nothing},
+		{BrokerLate, 2, 2 * s, 4 * s, true, false, nothing},
 		{Before, 2, 8 * s, 15 * s, true, false, before},
 	}
 }
