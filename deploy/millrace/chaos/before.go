@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"path/filepath"
+	"slices"
 )
 
 // beside runs a stage of the release before beside that of today, for the time of the event,
@@ -16,7 +17,7 @@ func (r *run) beside(ctx context.Context, e Event) error {
 	}
 	p := &process{
 		name: e.Stage + "-before", path: filepath.Join(r.Before, e.Stage), log: filepath.Join(r.rig.Dir, "logs", e.Stage+"-before.log"),
-		env: append(r.rig.env[:len(r.rig.env):len(r.rig.env)], "HTTP_ADDR="+addr),
+		env: append(slices.Clip(r.rig.env), "HTTP_ADDR="+addr),
 	}
 	defer p.close()
 	if err := p.start(); err != nil {

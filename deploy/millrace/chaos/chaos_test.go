@@ -51,7 +51,7 @@ func earlier() string {
 // dir returns the folder of a run. It is kept where CHAOS_KEEP is set and the run failed.
 func dir(t *testing.T) string {
 	t.Helper()
-	d, err := os.MkdirTemp(os.Getenv("CHAOS_KEEP"), "chaos-")
+	d, err := os.MkdirTemp(os.Getenv("CHAOS_KEEP"), "chaos-") //nolint:usetesting // it may outlive the test
 	require.NoError(t, err)
 	t.Cleanup(func() {
 		if t.Failed() && os.Getenv("CHAOS_KEEP") != "" {
@@ -104,7 +104,7 @@ func demand(t *testing.T, s Settings) {
 	if err != nil || !r.OK() {
 		t.Errorf("seed %d", s.Seed)
 		if r != nil {
-			name, kept := r.Keep(filepath.Join(cmp.Or(os.Getenv("CHAOS_SEEDS"), os.TempDir()), "millrace-chaos"))
+			name, kept := r.Keep(filepath.Join(cmp.Or(os.Getenv("CHAOS_SEEDS"), os.TempDir()), "millrace-chaos")) //nolint:usetesting // it outlives the test
 			require.NoError(t, kept)
 			t.Logf("the seed is kept in %s", name)
 		}

@@ -88,8 +88,10 @@ func again(m jetstream.Msg) *nats.Msg {
 
 // ignoreOutage returns nil for what says that the broker is away, which is another fault.
 func ignoreOutage(err error) error {
-	for _, away := range []error{nats.ErrTimeout, nats.ErrNoResponders, nats.ErrConnectionClosed, nats.ErrDisconnected,
-		nats.ErrConnectionReconnecting, context.DeadlineExceeded, jetstream.ErrNoHeartbeat} {
+	for _, away := range []error{
+		nats.ErrTimeout, nats.ErrNoResponders, nats.ErrConnectionClosed, nats.ErrDisconnected,
+		nats.ErrConnectionReconnecting, context.DeadlineExceeded, jetstream.ErrNoHeartbeat,
+	} {
 		if errors.Is(err, away) {
 			return nil
 		}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"syscall"
 	"time"
 
@@ -183,7 +184,7 @@ func (r *run) offset(ctx context.Context, e Event) error {
 		return p.release()
 	}
 	return errors.Join(
-		again(append(env[:len(env):len(env)], "CHAOS_CLOCK_OFFSET="+e.Offset.String())),
+		again(append(slices.Clip(env), "CHAOS_CLOCK_OFFSET="+e.Offset.String())),
 		wait(ctx, e.For),
 		again(env),
 	)

@@ -74,8 +74,9 @@ func (p *process) await(cmd *exec.Cmd, done chan struct{}) {
 	p.done = nil
 	close(done)
 	p.mu.Unlock()
-	time.Sleep(restartPause)
-	_ = p.start() // where that fails the line does not come to rest, and that is seen
+	time.AfterFunc(restartPause, func() {
+		_ = p.start() // where that fails the line does not come to rest, and that is seen
+	})
 }
 
 // hold ends the program as a crash would and keeps it down until release is called.

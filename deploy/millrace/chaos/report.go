@@ -139,11 +139,11 @@ func (r *Report) suffered(e audit.Effect) map[string]int {
 // Keep writes the seed and what was found into a file of dir, so that the run can be made
 // again.
 func (r *Report) Keep(dir string) (string, error) {
-	if err := os.MkdirAll(dir, 0o750); err != nil {
+	if err := os.MkdirAll(dir, 0o750); err != nil { //nolint:gosec // whoever starts the suite says where
 		return "", fmt.Errorf("keep the seed: %w", err)
 	}
 	name := filepath.Join(dir, fmt.Sprintf("seed-%d-%s.txt", r.Seed, r.Topology))
-	f, err := os.OpenFile(name, os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600)
+	f, err := os.OpenFile(name, os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600) //nolint:gosec // as above
 	if err != nil {
 		return "", fmt.Errorf("keep the seed: %w", err)
 	}

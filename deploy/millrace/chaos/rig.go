@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"time"
 
@@ -119,7 +120,7 @@ func (r *rig) startStages(ctx context.Context) (err error) {
 	if err := r.connect(ctx); err != nil {
 		return err
 	}
-	env := append(r.env[:len(r.env):len(r.env)], "NATS_URL=nats://"+r.brokerLink.addr(), "S3_ENDPOINT="+r.storeLink.addr())
+	env := append(slices.Clip(r.env), "NATS_URL=nats://"+r.brokerLink.addr(), "S3_ENDPOINT="+r.storeLink.addr())
 	r.env = env
 	if _, err := r.command(ctx, "provision", "--wait", "60s"); err != nil {
 		return err
@@ -133,7 +134,7 @@ func (r *rig) startStages(ctx context.Context) (err error) {
 			return err
 		}
 		r.ready = append(r.ready, addr)
-		p, err := r.run(s, filepath.Join(r.Bin, s), append(env[:len(env):len(env)], "HTTP_ADDR="+addr))
+		p, err := r.run(s, filepath.Join(r.Bin, s), append(slices.Clip(env), "HTTP_ADDR="+addr))
 		if err != nil {
 			return err
 		}
@@ -216,7 +217,7 @@ func (r *rig) startUp(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	r.env = append(r.env[:len(r.env):len(r.env)], "NATS_URL=nats://"+r.natsAddr, "S3_ENDPOINT="+r.s3Addr)
+	r.env = append(slices.Clip(r.env), "NATS_URL=nats://"+r.natsAddr, "S3_ENDPOINT="+r.s3Addr)
 	if err := errors.Join(r.connect(ctx), r.awaitReady(ctx), r.hasten(ctx)); err != nil {
 		return err
 	}

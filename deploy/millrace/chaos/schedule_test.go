@@ -27,24 +27,34 @@ func TestAScheduleKeepsToItsPlan(t *testing.T) {
 		not  []Kind
 	}{
 		{
-			"one process has no connections to cut", Plan{Topology: Up, Disks: true},
-			[]Kind{KillLine, KillAtPoint}, []Kind{BrokerReset, KillStage, StoreFull},
+			"one process has no connections to cut",
+			Plan{Topology: Up, Disks: true},
+			[]Kind{KillLine, KillAtPoint},
+			[]Kind{BrokerReset, KillStage, StoreFull},
 		},
 		{
-			"a release before that is not there does not run", Plan{Topology: Stages},
-			[]Kind{Shuffled, Repeated}, []Kind{Before},
+			"a release before that is not there does not run",
+			Plan{Topology: Stages},
+			[]Kind{Shuffled, Repeated},
+			[]Kind{Before},
 		},
 		{
-			"a release before runs beside", Plan{Topology: Stages, Earlier: true},
-			[]Kind{Before}, nil,
+			"a release before runs beside",
+			Plan{Topology: Stages, Earlier: true},
+			[]Kind{Before},
+			nil,
 		},
 		{
-			"disks that cannot be filled are not", Plan{Topology: Stages},
-			[]Kind{KillStage, Poison, StoreTruncated}, []Kind{StoreFull, BrokerFull},
+			"disks that cannot be filled are not",
+			Plan{Topology: Stages},
+			[]Kind{KillStage, Poison, StoreTruncated},
+			[]Kind{StoreFull, BrokerFull},
 		},
 		{
-			"only what is asked for is drawn", Plan{Topology: Stages, Only: []Kind{KillStore}},
-			[]Kind{KillStore}, []Kind{KillStage},
+			"only what is asked for is drawn",
+			Plan{Topology: Stages, Only: []Kind{KillStore}},
+			[]Kind{KillStore},
+			[]Kind{KillStage},
 		},
 	}
 	for _, tt := range tests {

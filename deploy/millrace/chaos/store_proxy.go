@@ -77,7 +77,7 @@ func (s *storeProxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		refuse(w, http.StatusInternalServerError, "InternalError")
 	case StoreTruncated:
 		if r.Method == http.MethodPut {
-			s.cut(w, r)
+			s.cut(r)
 			return
 		}
 		s.proxy.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), cutKey{}, true)))
@@ -87,7 +87,7 @@ func (s *storeProxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 }
 
 // cut passes half of a body on and then drops the connection.
-func (s *storeProxy) cut(w http.ResponseWriter, r *http.Request) {
+func (s *storeProxy) cut(r *http.Request) {
 	if r.ContentLength > 1 {
 		half := io.LimitReader(r.Body, r.ContentLength/2)
 		r.Body = io.NopCloser(io.MultiReader(half, broken{}))

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"strings"
 	"sync"
 
 	"github.com/minio/minio-go/v7"
@@ -178,15 +179,15 @@ func (k *checking) terminal(id string, e *Entry) {
 }
 
 func describe(ends []*end) string {
-	s := ""
+	var s strings.Builder
 	for _, e := range ends {
 		if e.record != nil {
-			s += fmt.Sprintf("[record %d, replay %d] ", e.seq, e.replay)
+			_, _ = fmt.Fprintf(&s, "[record %d, replay %d] ", e.seq, e.replay)
 		} else {
-			s += fmt.Sprintf("[dead letter %d, %s, replay %d] ", e.seq, e.reason, e.replay)
+			_, _ = fmt.Fprintf(&s, "[dead letter %d, %s, replay %d] ", e.seq, e.reason, e.replay)
 		}
 	}
-	return s
+	return s.String()
 }
 
 // known checks ends that belong to no document of the ledger, and the headers of all.

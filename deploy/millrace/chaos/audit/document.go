@@ -64,7 +64,7 @@ func Make(run string, i int) Document {
 	if i%everyUnfit == everyUnfit-1 {
 		d.Body, d.End = fmt.Appendf(nil, `{"metadata":{"created_at":%q},"content":{"jobs":%d}}`, at, i), Dies
 	}
-	d.Copies = copies(run, i, d)
+	d.Copies = copies(i, d)
 	return d
 }
 
@@ -89,7 +89,7 @@ func content(i int, at string) []byte {
 	}
 }
 
-func copies(run string, i int, d Document) []Copy {
+func copies(i int, d Document) []Copy {
 	var all []Copy
 	if i%everyRepeated == everyRepeated-1 {
 		all = append(all, Copy{Body: d.Body, MsgID: d.ID, After: time.Second})
