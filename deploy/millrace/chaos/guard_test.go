@@ -130,9 +130,14 @@ func TestTheWitnessSeesThatAGuardIsGone(t *testing.T) { //nolint:paralleltest //
 				without += string(g) + ","
 			}
 			c.Env = append(append(c.Env, tt.env...), without)
-			r, err := Run(t.Context(), Settings{
-				Config: c, Plan: Plan{Seed: 3, For: last, Topology: Stages, Disks: fillable(t, last, rate)}, Events: tt.events, Tamper: tt.tamper, Rate: rate, Stuck: stuck,
-			})
+			settings := Settings{
+				Config: c, Rate: rate, Events: tt.events, Tamper: tt.tamper,
+				Plan: Plan{Seed: 3, For: last, Topology: Stages, Disks: fillable(t, last, rate)},
+			}
+			if len(tt.broken) > 0 {
+				settings.Stuck = stuck
+			}
+			r, err := Run(t.Context(), settings)
 			require.NoError(t, err)
 			r.Print(t.Output())
 			if len(tt.broken) == 0 {
