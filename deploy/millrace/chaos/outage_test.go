@@ -13,8 +13,8 @@ import (
 )
 
 // leastRest is what the line may take to come to rest however short an outage was: its
-// breakers try again in their own time.
-const leastRest = time.Minute
+// breakers try again in their own time, and the machine may have others to serve.
+const leastRest = 2 * time.Minute
 
 // TestAnOutageOfTheStoreCostsNothing takes the store away under load, which ends when it
 // returns: nothing is a dead letter, and all is done in the time that the outage took.
