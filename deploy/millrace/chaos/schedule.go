@@ -95,7 +95,7 @@ func traits() []trait {
 		{StoreLate, 3, 2 * s, 6 * s, true, false, nothing},
 		{StoreFull, 1, 3 * s, 6 * s, true, false, disks},
 		{BrokerFull, 1, 3 * s, 6 * s, true, false, disks},
-		{Poison, 1, s, 2 * s, true, false, nothing},
+		{Poison, 1, s, 2 * s, true, true, nothing},
 		{ClockOffset, 2, 5 * s, 8 * s, true, false, nothing},
 		{Overload, 2, 3 * s, 5 * s, true, true, nothing},
 		{KillLine, 8, s / 2, 3 * s, false, true, nothing},
