@@ -124,7 +124,7 @@ chaos/guards: export NATS_SERVER_BIN := $(NATS_SERVER_BIN)
 chaos/guards: export MINIO_BIN := $(MINIO_BIN)
 chaos/guards: export CHAOS_BIN := $(CACHE)/chaos
 chaos/guards: build/chaos $(NATS_SERVER_BIN) $(MINIO_BIN) ## prove that the fault suite sees when a guard is taken away
-	cd deploy/millrace && CHAOS_GUARDS=1 go test -tags integration -count=1 -timeout 40m -v -run '^Test(TheWitnessSees|TheRecorderSees|AFlippedBit)' ./chaos
+	cd deploy/millrace && CHAOS_GUARDS=1 go test -tags integration -count=1 -timeout 40m -parallel 3 -v -run '^Test(TheWitnessSees|TheRecorderSees|AFlippedBit)' ./chaos
 
 # How long the store is away, and under how many documents a second.
 OUTAGE_FOR  ?= 5m
