@@ -195,7 +195,7 @@ func (r *Runner) dispatch(ctx, inHand context.Context) {
 			return
 		}
 		// The gate may have closed while there was nothing to take.
-		if r.gate.wait(ctx) != nil {
+		if sleep(ctx, r.gate.ramp()) != nil || r.gate.wait(ctx) != nil {
 			r.slots.Release(1)
 			w.giveBack()
 			return
