@@ -29,13 +29,13 @@ func TestWorkBeginsAgainByARampAfterAnOutage(t *testing.T) {
 		require.Zero(t, begun(t, g, 50), "nothing was down")
 
 		g.block("store", down)
-		time.Sleep(rampAfter - time.Nanosecond)
+		require.NoError(t, sleep(t.Context(), rampAfter-time.Nanosecond))
 		g.release("store")
 		require.Zero(t, begun(t, g, 50), "a hiccup is no outage")
 
 		g.block("store", down)
 		g.block("broker", down)
-		time.Sleep(rampAfter)
+		require.NoError(t, sleep(t.Context(), rampAfter))
 		g.release("store")
 		g.release("broker")
 		require.Equal(t, rampFirst, begun(t, g, 1))
