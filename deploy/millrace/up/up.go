@@ -38,9 +38,6 @@ const drain = "3s"
 // syncGap is the least time between two syncs of the object store's folder under load.
 const syncGap = 20 * time.Millisecond
 
-// answers is what the stream of real-time answers may take of memory, in bytes.
-const answers = 32 << 20
-
 // Config says where everything is kept and answers.
 type Config struct {
 	Dir      string            // data folder; made if missing
@@ -110,9 +107,6 @@ func Run(ctx context.Context, c Config, started func(ctx context.Context, i *Ins
 	if err != nil {
 		return err
 	}
-	lean := make(chan struct{})
-	go func() { defer close(lean); stayLean(ctx) }()
-	closers = append(closers, func() error { cancel(nil); <-lean; return nil })
 	running := &group{}
 	i.Ready = running.ready
 	server, err := telemetry.Serve(c.HTTPAddr, reg, running.ready, telemetry.Page{Path: "/jsz", Handler: i.monitoring})
@@ -216,7 +210,7 @@ func provision(ctx context.Context, c *Config, b *bus.JetStream, s policy.Settin
 		return nil, fmt.Errorf("read the free space of %s: %w", c.Dir, err)
 	}
 	free := int64(disk.Bavail) * disk.Bsize //nolint:gosec // no disk has 2^63 blocks
-	o := topology.Options{Disk: min(topology.DefaultDisk, free/2), Memory: answers}
+	o := topology.Options{Disk: min(topology.DefaultDisk, free/2)}
 	if _, err := topology.Apply(ctx, b.JetStream(), topology.Plan(o), false); err != nil {
 		return nil, fmt.Errorf("provision the broker: %w", err)
 	}
