@@ -64,7 +64,7 @@ type Instance struct {
 
 	access, secret string
 	monitoring     http.Handler
-	policy         *policy.Watcher
+	policy         *policy.Set
 	names          store.Names
 }
 
@@ -174,7 +174,7 @@ func open(ctx context.Context, c *Config, files *logs, reg prometheus.Registerer
 		return nil, closers, err
 	}
 	closers = append(closers, b.Close)
-	follow, err := provision(ctx, c, b, policy.Settings{Bus: b, Metrics: reg, Log: log})
+	follow, err := provision(ctx, c, b, reg, log)
 	if err != nil {
 		return nil, closers, err
 	}
@@ -202,9 +202,9 @@ func open(ctx context.Context, c *Config, files *logs, reg prometheus.Registerer
 	}, closers, nil
 }
 
-// provision makes streams, consumers and the storage policy, and follows that. The streams
+// provision makes streams, consumers and the policies, and follows those. The streams
 // take no more than half of what is free on the disk.
-func provision(ctx context.Context, c *Config, b *bus.JetStream, s policy.Settings) (*policy.Watcher, error) {
+func provision(ctx context.Context, c *Config, b *bus.JetStream, reg prometheus.Registerer, log zerolog.Logger) (*policy.Set, error) {
 	var disk unix.Statfs_t
 	if err := unix.Statfs(c.Dir, &disk); err != nil {
 		return nil, fmt.Errorf("read the free space of %s: %w", c.Dir, err)
@@ -218,11 +218,11 @@ func provision(ctx context.Context, c *Config, b *bus.JetStream, s policy.Settin
 	if err != nil {
 		return nil, err
 	}
-	s.Seed = policy.Seed(views)
-	if _, err := policy.Plant(ctx, b, s.Seed); err != nil {
+	seeds := policy.NewSeeds(views)
+	if _, err := seeds.Plant(ctx, b); err != nil {
 		return nil, fmt.Errorf("provision the broker: %w", err)
 	}
-	return policy.Watch(ctx, s)
+	return policy.Follow(ctx, b, seeds, reg, log)
 }
 
 // group is the stages of the line.
