@@ -77,6 +77,7 @@ func (c *benchCmd) own(ctx context.Context, g *globals, do func(context.Context,
 		}
 		defer func() { err = errors.Join(err, os.RemoveAll(u.Dir)) }()
 	}
+	defer stayLean()() // as "millrace up" does
 	return up.Run(ctx, u, func(ctx context.Context, i *up.Instance) error {
 		producer, err := bus.Connect(ctx, bus.Settings{URL: "nats://" + i.NATSAddr, Name: "millrace-bench", Log: zerolog.Nop()})
 		if err != nil {

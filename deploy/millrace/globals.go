@@ -36,7 +36,7 @@ type globals struct {
 	// objects is the object store once it was opened.
 	objects *objectStore
 	// live is the storage policy, for what takes so long that it may change meanwhile.
-	live *policy.Watcher
+	live *policy.Watcher[policy.Storage]
 }
 
 // connection holds the flags of every command that talks to the broker or the store.
@@ -127,26 +127,22 @@ func (o *objectStore) GetRange(ctx context.Context, r store.Ref, offset, n int64
 	return store.GetRange(ctx, o.Store, r, offset, n)
 }
 
-// seed is the storage policy of a line that has none yet.
-func (g *globals) seed() (policy.Storage, error) {
+// seeds are the policies of a line that has none yet.
+func (g *globals) seeds() (policy.Seeds, error) {
 	views, err := stage.SeedViews(g.env)
 	if err != nil {
-		return policy.Storage{}, usagef("the settings are wrong: %w", err)
+		return policy.Seeds{}, usagef("the settings are wrong: %w", err)
 	}
-	return policy.Seed(views), nil
+	return policy.NewSeeds(views), nil
 }
 
 // policy reads the storage policy.
-func (g *globals) policy(ctx context.Context) (policy.Kept, error) {
-	seed, err := g.seed()
+func (g *globals) policy(ctx context.Context) (policy.Kept[policy.Storage], error) {
+	seeds, err := g.seeds()
 	if err != nil {
-		return policy.Kept{}, err
+		return policy.Kept[policy.Storage]{}, err
 	}
-	b, err := g.bus(ctx)
-	if err != nil {
-		return policy.Kept{}, err
-	}
-	return policy.Read(ctx, b, seed)
+	return readPolicy(ctx, g, seeds.Storage)
 }
 
 // store opens the object store at the first call, with the names that the policy gives its
@@ -159,7 +155,7 @@ func (g *globals) store(ctx context.Context) (*objectStore, error) {
 	if err != nil {
 		return nil, err
 	}
-	return g.openStore(ctx, kept.Buckets)
+	return g.openStore(ctx, kept.Value.Buckets)
 }
 
 // openStore opens the object store whose buckets have the given names.

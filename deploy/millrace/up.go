@@ -39,6 +39,7 @@ func (c *upCmd) Run(ctx context.Context, g *globals) error {
 	if err != nil {
 		return err
 	}
+	defer stayLean()()
 	began := time.Now()
 	err = up.Run(ctx, up.Config{
 		Dir: c.Data, NATSAddr: c.Nats, S3Addr: c.S3, HTTPAddr: c.HTTP, Vars: g.env,

@@ -14,6 +14,15 @@ const (
 	holdMost  = 5 * time.Second
 )
 
+// The ramp by which a stage begins again after an outage: what was down is often slow at
+// first, and the first failure closes the gate again.
+const (
+	rampAfter  = time.Second            // how long an outage has to last for that
+	rampFirst  = 100 * time.Millisecond // between the first two pieces of work
+	rampShrink = 0.8                    // each pause is this part of the one before
+	rampLeast  = time.Millisecond       // a shorter pause is none
+)
+
 // gate lets new work begin only while nothing that is in hand waits for a dependency: a
 // breaker for the whole stage, closed by whoever is held.
 type gate struct {
@@ -21,6 +30,8 @@ type gate struct {
 	held   map[string]int   // what is waited for, how many wait
 	causes map[string]error // the last error of each
 	open   chan struct{}    // closed while nothing is held
+	since  time.Time        // when it was shut
+	pause  time.Duration    // of the ramp, before the next piece of work; 0 is none
 }
 
 func newGate() *gate {
@@ -62,6 +73,7 @@ func (g *gate) block(what string, cause error) bool {
 	defer g.mu.Unlock()
 	if len(g.held) == 0 {
 		g.open = make(chan struct{})
+		g.since = time.Now()
 	}
 	g.held[what]++
 	g.causes[what] = cause
@@ -79,9 +91,24 @@ func (g *gate) release(what string) bool {
 		delete(g.causes, what)
 	}
 	if len(g.held) == 0 {
+		g.pause = 0
+		if time.Since(g.since) >= rampAfter {
+			g.pause = rampFirst
+		}
 		close(g.open)
 	}
 	return last
+}
+
+// ramp returns how long to wait before the next piece of work is begun.
+func (g *gate) ramp() time.Duration {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	pause := g.pause
+	if g.pause = time.Duration(float64(pause) * rampShrink); g.pause < rampLeast {
+		g.pause = 0
+	}
+	return pause
 }
 
 // problems lists what is waited for.
@@ -126,6 +153,9 @@ func jitter(d time.Duration) time.Duration {
 
 // sleep waits for d, or until ctx ends and then returns why.
 func sleep(ctx context.Context, d time.Duration) error {
+	if d <= 0 {
+		return context.Cause(ctx)
+	}
 	t := time.NewTimer(d)
 	defer t.Stop()
 	select {

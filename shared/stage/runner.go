@@ -185,8 +185,11 @@ func (r *Runner) bind(ctx, inHand context.Context) ([]bus.Subscription, error) {
 // dispatch hands work to goroutines, as many at once as there are slots, until ctx ends.
 func (r *Runner) dispatch(ctx, inHand context.Context) {
 	for {
+		if r.gate.wait(ctx) != nil || r.queue.await(ctx) != nil || sleep(ctx, r.gate.ramp()) != nil {
+			return
+		}
 		// The slot comes last: who waits for work with one keeps it from who has some.
-		if r.gate.wait(ctx) != nil || r.queue.await(ctx) != nil || r.slots.Acquire(ctx, 1) != nil {
+		if r.slots.Acquire(ctx, 1) != nil {
 			return
 		}
 		var w *work

@@ -14,7 +14,7 @@ import (
 // The defaults of Options.
 const (
 	DefaultDisk          = 8 << 30
-	DefaultMemory        = 64 << 20
+	DefaultMemory        = 32 << 20
 	DefaultDuplicates    = 10 * time.Minute
 	DefaultAckWait       = 30 * time.Second
 	DefaultMaxDeliver    = 20

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"time"
 
 	"github.com/jobspy/millrace/shared/bus"
@@ -24,8 +26,8 @@ type Provisioning struct {
 	Bus   *bus.JetStream
 	Store store.Store // its buckets have our names
 	Plan  topology.Topology
-	// Seed becomes the storage policy where there is none.
-	Seed policy.Storage
+	// Seeds become the policies where there are none.
+	Seeds policy.Seeds
 	// Names are what the buckets are called in the store, for the list of changes.
 	Names store.Names
 	// DryRun only says what would be done.
@@ -55,19 +57,19 @@ func Provision(ctx context.Context, p Provisioning) ([]topology.Change, error) {
 		}
 		changes = append(changes, change(KindObjects, p.Names.Physical(bucket), made))
 	}
-	// The policy names the buckets, so it comes when they are there.
-	var planted bool
+	// The storage policy names the buckets, so it comes when they are there.
+	plant := p.Seeds.Plant
 	if p.DryRun {
-		var kept policy.Kept
-		kept, err = policy.Read(ctx, p.Bus, p.Seed)
-		planted = kept.Revision == 0
-	} else {
-		planted, err = policy.Plant(ctx, p.Bus, p.Seed)
+		plant = p.Seeds.Missing
 	}
+	planted, err := plant(ctx, p.Bus)
 	if err != nil {
 		return changes, err
 	}
-	return append(changes, change(KindPolicy, policy.KeyStorage, planted)), nil
+	for _, key := range slices.Sorted(maps.Keys(planted)) {
+		changes = append(changes, change(KindPolicy, key, planted[key]))
+	}
+	return changes, nil
 }
 
 func change(kind topology.Kind, name string, made bool) topology.Change {

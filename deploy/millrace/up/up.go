@@ -39,9 +39,6 @@ const drain = "3s"
 // syncGap is the least time between two syncs of the object store's folder under load.
 const syncGap = 20 * time.Millisecond
 
-// answers is what the stream of real-time answers may take of memory, in bytes.
-const answers = 32 << 20
-
 // Config says where everything is kept and answers.
 type Config struct {
 	Dir      string            // data folder; made if missing
@@ -68,7 +65,7 @@ type Instance struct {
 
 	access, secret string
 	monitoring     http.Handler
-	policy         *policy.Watcher
+	policy         *policy.Set
 	names          store.Names
 }
 
@@ -111,9 +108,6 @@ func Run(ctx context.Context, c Config, started func(ctx context.Context, i *Ins
 	if err != nil {
 		return err
 	}
-	lean := make(chan struct{})
-	go func() { defer close(lean); stayLean(ctx) }()
-	closers = append(closers, func() error { cancel(nil); <-lean; return nil })
 	running := &group{}
 	i.Ready = running.ready
 	server, err := telemetry.Serve(c.HTTPAddr, reg, running.ready, telemetry.Page{Path: "/jsz", Handler: i.monitoring})
@@ -181,7 +175,7 @@ func open(ctx context.Context, c *Config, files *logs, reg prometheus.Registerer
 		return nil, closers, err
 	}
 	closers = append(closers, b.Close)
-	follow, err := provision(ctx, c, b, policy.Settings{Bus: b, Metrics: reg, Log: log})
+	follow, err := provision(ctx, c, b, reg, log)
 	if err != nil {
 		return nil, closers, err
 	}
@@ -209,15 +203,15 @@ func open(ctx context.Context, c *Config, files *logs, reg prometheus.Registerer
 	}, closers, nil
 }
 
-// provision makes streams, consumers and the storage policy, and follows that. The streams
+// provision makes streams, consumers and the policies, and follows those. The streams
 // take no more than half of what is free on the disk.
-func provision(ctx context.Context, c *Config, b *bus.JetStream, s policy.Settings) (*policy.Watcher, error) {
+func provision(ctx context.Context, c *Config, b *bus.JetStream, reg prometheus.Registerer, log zerolog.Logger) (*policy.Set, error) {
 	var disk unix.Statfs_t
 	if err := unix.Statfs(c.Dir, &disk); err != nil {
 		return nil, fmt.Errorf("read the free space of %s: %w", c.Dir, err)
 	}
 	free := int64(disk.Bavail) * disk.Bsize //nolint:gosec // no disk has 2^63 blocks
-	o := topology.Options{Disk: min(topology.DefaultDisk, free/2), Memory: answers}
+	o := topology.Options{Disk: min(topology.DefaultDisk, free/2)}
 	if _, err := topology.Apply(ctx, b.JetStream(), topology.Plan(o), false); err != nil {
 		return nil, fmt.Errorf("provision the broker: %w", err)
 	}
@@ -225,11 +219,11 @@ func provision(ctx context.Context, c *Config, b *bus.JetStream, s policy.Settin
 	if err != nil {
 		return nil, err
 	}
-	s.Seed = policy.Seed(views)
-	if _, err := policy.Plant(ctx, b, s.Seed); err != nil {
+	seeds := policy.NewSeeds(views)
+	if _, err := seeds.Plant(ctx, b); err != nil {
 		return nil, fmt.Errorf("provision the broker: %w", err)
 	}
-	return policy.Watch(ctx, s)
+	return policy.Follow(ctx, b, seeds, reg, log)
 }
 
 // group is the stages of the line.

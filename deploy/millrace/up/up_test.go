@@ -25,6 +25,7 @@ import (
 	"github.com/jobspy/millrace/shared/doc"
 	"github.com/jobspy/millrace/shared/ledger"
 	"github.com/jobspy/millrace/shared/store"
+	"github.com/jobspy/millrace/shared/topology"
 )
 
 const (
@@ -308,4 +309,16 @@ func TestASubjectOutsideTheStreamIsRefusedAtPublish(t *testing.T) {
 	require.ErrorIs(t, err, bus.ErrNoStream)
 	_, err = line.Bus.Publish(t.Context(), bus.Message{Subject: "llm.raw.job_extraction.openai.urgent", Body: []byte("{}")})
 	require.ErrorIs(t, err, bus.ErrNoStream)
+}
+
+// What the disk has room for may differ; the rest is the plan by which doctor and provision go.
+func TestTheLineIsProvisionedByThePlanOfTheOperatorsCommands(t *testing.T) {
+	t.Parallel()
+	changes, err := topology.Apply(t.Context(), line.Bus.JetStream(), topology.Plan(topology.Options{}), true)
+	require.NoError(t, err)
+	for _, c := range changes {
+		if c.Action != topology.Unchanged && (c.Action != topology.Updated || c.Name == contract.StreamResult) {
+			t.Errorf("%s %s is %s: %v", c.Kind, c.Name, c.Action, c.Fields)
+		}
+	}
 }

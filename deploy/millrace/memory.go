@@ -1,4 +1,4 @@
-package up
+package main
 
 import (
 	"context"
@@ -24,15 +24,31 @@ const (
 // liveHeap is what the last collection found in use.
 const liveHeap = "/gc/heap/live:bytes"
 
-// stayLean keeps a soft memory limit near what is in use, until ctx ends, unless GOMEMLIMIT
-// or GOGC says otherwise. It returns when the former limit is back.
-func stayLean(ctx context.Context) {
+// stayLean keeps a soft memory limit of the process near what is in use, unless GOMEMLIMIT or
+// GOGC says otherwise, until the function it returns is called. It is for commands that have
+// the whole line inside.
+func stayLean() (stop func()) {
 	for _, own := range []string{"GOMEMLIMIT", "GOGC"} {
 		if _, set := os.LookupEnv(own); set {
-			return
+			return func() {}
 		}
 	}
-	defer debug.SetMemoryLimit(debug.SetMemoryLimit(leanMemory))
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan struct{})
+	former := debug.SetMemoryLimit(leanMemory)
+	go func() {
+		defer close(ended)
+		followLive(ctx)
+	}()
+	return func() {
+		cancel()
+		<-ended
+		debug.SetMemoryLimit(former)
+	}
+}
+
+// followLive moves the limit with what is in use until ctx ends.
+func followLive(ctx context.Context) {
 	tick := time.NewTicker(leanEvery)
 	defer tick.Stop()
 	sample := []metrics.Sample{{Name: liveHeap}}

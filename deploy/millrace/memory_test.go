@@ -1,8 +1,10 @@
-package up
+package main
 
 import (
 	"math"
 	"testing"
+
+	"github.com/stretchr/testify/require"
 )
 
 func TestTheMemoryLimitGrowsWithWhatIsInUse(t *testing.T) {
@@ -16,8 +18,6 @@ func TestTheMemoryLimitGrowsWithWhatIsInUse(t *testing.T) {
 		{400 << 20, (400<<20)/100*leanShare + leanRoom},
 		{math.MaxUint64, (math.MaxInt64/leanShare-leanRoom)/100*leanShare + leanRoom},
 	} {
-		if got := leanLimit(c.live); got != c.want {
-			t.Errorf("limit at %d in use is %d, want %d", c.live, got, c.want)
-		}
+		require.Equal(t, c.want, leanLimit(c.live), "%d bytes in use", c.live)
 	}
 }
