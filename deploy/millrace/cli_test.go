@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 	"golang.org/x/tools/txtar"
@@ -17,6 +18,7 @@ import (
 	"github.com/jobspy/millrace/shared/bustest"
 	"github.com/jobspy/millrace/shared/codec"
 	"github.com/jobspy/millrace/shared/contract"
+	"github.com/jobspy/millrace/shared/letters"
 	"github.com/jobspy/millrace/shared/topology"
 )
 
@@ -173,7 +175,7 @@ func TestFromPublishToReplay(t *testing.T) {
 	l.bury("doc-1", body)
 	l.bury("doc-2", "not \x1b[2J JSON")
 	stdout, _ = l.do(exitOK, "", "dlq", "ls")
-	require.Regexp(t, `1\s+0s\s+validate\s+schema\s+job_extraction\s+openai\s+doc-1\s+0\s+it does not fit`, stdout)
+	require.Regexp(t, `1\s+\d+s\s+validate\s+schema\s+job_extraction\s+openai\s+doc-1\s+0\s+it does not fit`, stdout)
 	stdout, _ = l.do(exitOK, "", "dlq", "show", "doc-1")
 	require.Contains(t, stdout, `"jobs": []`)
 	stdout, _ = l.do(exitOK, "", "dlq", "show", "2")
@@ -209,6 +211,76 @@ func TestThePolicyOnAnswersIsShownCheckedAndSet(t *testing.T) {
 	require.Equal(t, "reask.enabled: false -> true\n", stdout)
 	stdout, _ = l.do(exitOK, "", "config", "show", "llm")
 	require.Contains(t, stdout, `"enabled": true`)
+}
+
+// until calls seen when text was written to it.
+type until struct {
+	bytes.Buffer
+	text string
+	seen func()
+}
+
+func (u *until) Write(p []byte) (int, error) {
+	n, err := u.Buffer.Write(p)
+	if strings.Contains(u.String(), u.text) {
+		u.seen()
+	}
+	return n, err
+}
+
+func TestAReplayWithoutALineSaysThatItWaits(t *testing.T) {
+	t.Parallel()
+	l := setup(t)
+	body := `{"metadata":{"file_id":"doc-1","task_type":"job_extraction","llm_provider":"openai"},"content":{"jobs":[{}]}}`
+	l.bury("doc-1", body)
+	l.bury("doc-2", strings.ReplaceAll(body, "doc-1", "doc-2"))
+	l.bury("doc-3", "no JSON")
+	stdout, _ := l.do(exitOK, "", "dlq", "ls", "--group", "--json")
+	group := letters.Read(&bus.Stored{Subject: "llm.dlq.validate.schema", Header: bus.Header{contract.HeaderError: "it does not fit\x1b[2J"}}).Group
+	require.Contains(t, stdout, `"count": 3`)
+	require.Contains(t, stdout, `"id": "`+group+`"`)
+	stdout, _ = l.do(exitOK, "", "dlq", "ls", "--group-id", "00000000", "--json")
+	require.Equal(t, "[]\n", stdout)
+	l.do(exitNotFound, "", "dlq", "replay", "--group-id", "00000000")
+	l.do(exitNotFound, "", "dlq", "rm", "--group-id", "00000000")
+
+	// A bad patch is told of each letter, and a dry run tells it too.
+	_, stderr := l.do(exitFailed, `{"content":{"jobs":[{"company":"Acme"}]}}`, "dlq", "replay", "--group-id", group, "--patch", "-", "--dry-run")
+	require.Contains(t, stderr, "dead letter 1 (doc-1) is not sent: patched, it would be refused: content does not fit schema job_extraction/1: /content/jobs/0: want member \"title\", got none")
+	require.Contains(t, stderr, "dead letter 3 (doc-3) is not sent: the body is not JSON")
+	require.Contains(t, stderr, "dry run: 0 would be replayed\n3 would be refused")
+	stdout, _ = l.do(exitFailed, `{"content":{"jobs":[{}]}}`, "dlq", "replay", "--seq", "1", "--patch", "-", "--json")
+	require.Contains(t, stdout, `"error":"patched, it would be refused`)
+	for _, to := range []string{"ingest", "enrich", "standardize"} {
+		l.do(exitFailed, `{"content":{"jobs":[{}]}}`, "dlq", "replay", "--seq", "1", "--patch", "-", "--dry-run", "--to-stage", to)
+	}
+	for _, to := range []string{"route", "aggregate"} { // there it has the standard form
+		l.do(exitOK, `{"content":{"jobs":[{}]}}`, "dlq", "replay", "--seq", "1", "--patch", "-", "--dry-run", "--to-stage", to)
+	}
+
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	var out bytes.Buffer
+	told := &until{text: "waits: no archive stage is at work on it", seen: cancel}
+	code := run(ctx, []string{"dlq", "replay", "--yes"}, streams{in: strings.NewReader(""), out: &out, err: told}, l.env)
+	require.Equal(t, exitFailed, code)
+	stdout, stderr = out.String(), told.String()
+	require.Contains(t, stderr, told.text)
+	require.Contains(t, stderr, "goes on in the line")
+	id := strings.TrimSpace(strings.TrimPrefix(stdout, "job "))
+	stdout, _ = l.do(exitOK, "", "dlq", "jobs")
+	require.Regexp(t, id+`\s+\d+s\s+running(?: \(waits\))?\s+3\s+0\s+0\s+0\s+0\s+everything`, stdout)
+	stdout, _ = l.do(exitOK, "", "dlq", "jobs", "cancel", id)
+	require.Contains(t, stdout, "cancelled: 0 of 3 sent")
+	stdout, _ = l.do(exitOK, "", "dlq", "jobs", "--json")
+	require.Contains(t, stdout, `"state": "cancelled"`)
+	require.NotContains(t, stdout, `"next"`, "how it is done is not told")
+	stdout, _ = l.do(exitOK, "", "dlq", "jobs", "resume", id, "--detach")
+	require.Equal(t, id+"\n", stdout)
+	l.do(exitNotFound, "", "dlq", "jobs", "cancel", "nobody")
+	l.do(exitNotFound, "", "dlq", "jobs", "resume", "nobody")
+	stdout, _ = l.do(exitOK, "", "dlq", "replay", "--seq", "1", "--detach", "--json")
+	require.Contains(t, stdout, `"state": "running"`)
 }
 
 func TestTheStoragePolicyIsShownCheckedAndSet(t *testing.T) {

@@ -14,9 +14,10 @@ import (
 
 	"golang.org/x/term"
 
-	"github.com/jobspy/millrace/deploy/millrace/operate"
 	"github.com/jobspy/millrace/shared/codec"
 	"github.com/jobspy/millrace/shared/contract"
+	"github.com/jobspy/millrace/shared/letters"
+	"github.com/jobspy/millrace/shared/stage"
 	"github.com/jobspy/millrace/shared/store"
 )
 
@@ -25,21 +26,23 @@ type dlqCmd struct {
 	Ls     dlqLsCmd     `cmd:"" help:"List the dead letters."`
 	Show   dlqShowCmd   `cmd:"" help:"Show one dead letter: why it failed, where, and its payload."`
 	Replay dlqReplayCmd `cmd:"" help:"Send dead letters through the line again."`
+	Jobs   dlqJobsCmd   `cmd:"" help:"Show the replays that the line carries out, end them, go on with them."`
 	Rm     dlqRmCmd     `cmd:"" help:"Delete dead letters for good."`
 }
 
 // dlqFilter holds the flags that select dead letters.
 type dlqFilter struct {
-	Stage  string `help:"Only those of this stage." placeholder:"STAGE"`
-	Reason string `help:"Only those that failed for this reason." placeholder:"REASON"`
-	ID     string `help:"Only those of this file_id." placeholder:"FILE_ID"`
-	Since  string `help:"Only those that failed since: a duration (90m, 24h, 7d), a date or an RFC 3339 time." placeholder:"WHEN"`
-	All    bool   `help:"Those too that have been replayed."`
+	Stage   string `help:"Only those of this stage." placeholder:"STAGE"`
+	Reason  string `help:"Only those that failed for this reason." placeholder:"REASON"`
+	GroupID string `help:"Only those of this group, as dlq ls --group shows it." placeholder:"ID"`
+	ID      string `help:"Only those of this file_id." placeholder:"FILE_ID"`
+	Since   string `help:"Only those that failed since: a duration (90m, 24h, 7d), a date or an RFC 3339 time." placeholder:"WHEN"`
+	All     bool   `help:"Those too that have been replayed."`
 }
 
-func (f *dlqFilter) filter(now time.Time) (operate.Filter, error) {
-	out := operate.Filter{
-		Stage: contract.Stage(f.Stage), Reason: contract.Reason(f.Reason), FileID: f.ID, All: f.All,
+func (f *dlqFilter) filter(now time.Time) (letters.Filter, error) {
+	out := letters.Filter{
+		Stage: contract.Stage(f.Stage), Reason: contract.Reason(f.Reason), Group: f.GroupID, FileID: f.ID, All: f.All,
 	}
 	err := out.Validate()
 	if f.Since != "" {
@@ -73,7 +76,7 @@ func parseSince(s string, now time.Time) (time.Time, error) {
 }
 
 // letters opens the dead-letter queue.
-func (g *globals) letters(ctx context.Context) (*operate.DeadLetters, error) {
+func (g *globals) letters(ctx context.Context) (*letters.Queue, error) {
 	l, err := g.ledger(ctx)
 	if err != nil {
 		return nil, err
@@ -82,8 +85,12 @@ func (g *globals) letters(ctx context.Context) (*operate.DeadLetters, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &operate.DeadLetters{
-		Bus: b, Ledger: l,
+	most, err := stage.ReplayMax(g.env)
+	if err != nil {
+		return nil, usagef("the settings are wrong: %w", err)
+	}
+	return &letters.Queue{
+		Bus: b, Ledger: l, MaxReplays: most,
 		Store: func(ctx context.Context) (store.Store, error) { return g.store(ctx) },
 	}, nil
 }
@@ -92,17 +99,21 @@ func (g *globals) letters(ctx context.Context) (*operate.DeadLetters, error) {
 type dlqLsCmd struct {
 	Conn   connection `embed:""`
 	Filter dlqFilter  `embed:""`
-	Limit  int        `help:"How many to show, the newest; 0 shows all." default:"50"`
+	Group  bool       `help:"Show groups of dead letters that seem to have one cause: same stage, reason and shape of the error."`
+	Limit  int        `help:"How many to show, the newest, or of groups the largest; 0 shows all." default:"50"`
 	JSON   bool       `help:"Print one JSON array."`
 }
 
 // Help is shown by millrace dlq ls --help.
 func (*dlqLsCmd) Help() string {
-	return "Dead letters that have been replayed are hidden without --all.\n\nExample:\n  millrace dlq ls --stage validate --reason schema --since 24h"
+	return "Dead letters that have been replayed are hidden without --all.\n\nExamples:\n  millrace dlq ls --group\n  millrace dlq ls --stage validate --reason schema --since 24h\n  millrace dlq ls --group-id 1a2b3c4d"
 }
 
 // maxErrorCell is how much of an error a row shows, in characters.
 const maxErrorCell = 70
+
+// maxShapeCell is the same for the shape of errors of a group.
+const maxShapeCell = 110
 
 // Run implements the command.
 func (c *dlqLsCmd) Run(ctx context.Context, g *globals) error {
@@ -118,23 +129,24 @@ func (c *dlqLsCmd) Run(ctx context.Context, g *globals) error {
 	if err != nil {
 		return err
 	}
-	letters, err := q.List(ctx, f)
-	if err != nil {
+	if c.Group {
+		f.Newest = 0
+	}
+	found, err := q.List(ctx, f)
+	switch {
+	case err != nil:
 		return err
-	}
-	if c.JSON {
-		if letters == nil {
-			letters = []operate.Letter{}
-		}
-		return printJSON(g.stdout, letters)
-	}
-	if len(letters) == 0 {
+	case c.Group:
+		return c.groups(g, letters.GroupLetters(found))
+	case c.JSON:
+		return printJSON(g.stdout, slices.Concat([]letters.Letter{}, found))
+	case len(found) == 0:
 		sayf(g.stderr, "no dead letters\n")
 		return nil
 	}
 	t := newTable(g.stdout, "SEQ", "AGE", "STAGE", "REASON", "TASK", "PROVIDER", "FILE_ID", "REPLAYS", "ERROR")
-	for i := range letters {
-		l := &letters[i]
+	for i := range found {
+		l := &found[i]
 		replays := strconv.Itoa(l.Replays)
 		if l.Replayed {
 			replays += " (replayed)"
@@ -145,8 +157,35 @@ func (c *dlqLsCmd) Run(ctx context.Context, g *globals) error {
 	if err := t.flush(); err != nil {
 		return err
 	}
-	if c.Limit > 0 && len(letters) == c.Limit {
+	if c.Limit > 0 && len(found) == c.Limit {
 		sayf(g.stderr, "the newest %d; --limit 0 shows all\n", c.Limit)
+	}
+	return nil
+}
+
+// groups shows groups of dead letters.
+func (c *dlqLsCmd) groups(g *globals, groups []letters.Group) error {
+	all := len(groups)
+	if c.Limit > 0 {
+		groups = groups[:min(c.Limit, all)]
+	}
+	if c.JSON {
+		return printJSON(g.stdout, groups)
+	}
+	if all == 0 {
+		sayf(g.stderr, "no dead letters\n")
+		return nil
+	}
+	t := newTable(g.stdout, "GROUP", "COUNT", "FIRST", "LAST", "STAGE", "REASON", "SAMPLE", "ERROR")
+	for _, one := range groups {
+		t.row(one.ID, strconv.Itoa(one.Count), age(time.Since(one.First)), age(time.Since(one.Last)), string(one.Stage), string(one.Reason),
+			strconv.FormatUint(one.Sample, 10), cut(one.Shape, maxShapeCell))
+	}
+	if err := t.flush(); err != nil {
+		return err
+	}
+	if len(groups) < all {
+		sayf(g.stderr, "the largest %d of %d; --limit 0 shows all\n", len(groups), all)
 	}
 	return nil
 }
@@ -166,7 +205,7 @@ func (*dlqShowCmd) Help() string {
 
 // shownLetter is a dead letter in full.
 type shownLetter struct {
-	operate.Letter
+	letters.Letter
 	Headers      map[string]string `json:"headers"`
 	Payload      codec.Value       `json:"payload,omitzero"`        // where it is JSON
 	PayloadText  string            `json:"payload_text,omitzero"`   // where it is other text
@@ -180,7 +219,7 @@ func (c *dlqShowCmd) Run(ctx context.Context, g *globals) error {
 		return err
 	}
 	l, body, err := c.find(ctx, q)
-	if errors.Is(err, operate.ErrNoLetter) {
+	if errors.Is(err, letters.ErrNoLetter) {
 		return notFoundf("%w", err)
 	}
 	if err != nil {
@@ -207,21 +246,22 @@ func (c *dlqShowCmd) Run(ctx context.Context, g *globals) error {
 }
 
 // find takes a number for a sequence, and where there is none such for a file_id.
-func (c *dlqShowCmd) find(ctx context.Context, q *operate.DeadLetters) (operate.Letter, []byte, error) {
+func (c *dlqShowCmd) find(ctx context.Context, q *letters.Queue) (letters.Letter, []byte, error) {
 	if seq, err := strconv.ParseUint(c.Ref, 10, 64); err == nil && seq > 0 {
 		l, body, err := q.Show(ctx, seq, "")
-		if !errors.Is(err, operate.ErrNoLetter) {
+		if !errors.Is(err, letters.ErrNoLetter) {
 			return l, body, err
 		}
 	}
 	return q.Show(ctx, 0, c.Ref)
 }
 
-func printLetter(w io.Writer, l *operate.Letter, body []byte) error {
+func printLetter(w io.Writer, l *letters.Letter, body []byte) error {
 	t := newTable(w, "dead letter", strconv.FormatUint(l.Seq, 10))
 	t.row("stage", string(l.Stage))
 	t.row("reason", string(l.Reason))
 	t.row("error", l.Error)
+	t.row("group", l.Group)
 	t.row("failed at", l.FailedAt.Format(time.RFC3339))
 	t.row("file_id", l.FileID)
 	t.row("attempts", strings.TrimSpace(strconv.Itoa(l.Attempts)+" "+strings.Join(l.Failures, ", ")))
@@ -237,6 +277,7 @@ func printLetter(w io.Writer, l *operate.Letter, body []byte) error {
 	for _, s := range l.Timeline {
 		t.row("timeline", fmt.Sprintf("%s  %s  %d ms, attempt %d", s.At.Format(time.RFC3339Nano), s.Stage, s.MS, s.Attempt))
 	}
+	t.row("timeline", fmt.Sprintf("%s  %s  failed: %s, attempt %d", l.FailedAt.Format(time.RFC3339Nano), l.Stage, l.Reason, l.Attempts))
 	for _, name := range slices.Sorted(maps.Keys(l.Header())) {
 		t.row("header", name+": "+l.Header()[name])
 	}
@@ -268,9 +309,9 @@ func printPayload(w io.Writer, body []byte) error {
 }
 
 // printCounts shows how many dead letters were selected, by stage and reason.
-func printCounts(w io.Writer, letters []operate.Letter) error {
+func printCounts(w io.Writer, selected []letters.Letter) error {
 	t := newTable(w, "STAGE", "REASON", "COUNT")
-	for _, c := range operate.CountLetters(letters) {
+	for _, c := range letters.CountLetters(selected) {
 		t.row(string(c.Stage), string(c.Reason), strconv.Itoa(c.Count))
 	}
 	return t.flush()

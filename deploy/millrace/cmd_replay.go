@@ -10,6 +10,7 @@ import (
 
 	"github.com/jobspy/millrace/deploy/millrace/operate"
 	"github.com/jobspy/millrace/shared/config"
+	"github.com/jobspy/millrace/shared/letters"
 	"github.com/jobspy/millrace/shared/stage"
 )
 
@@ -116,7 +117,7 @@ func (c *replayCmd) parse() (operate.Selection, *operate.Refill, error) {
 		err = errors.New("--prefix is about raw objects, and they are not read")
 	}
 	if err == nil && c.Rate != "" {
-		r.Rate, err = operate.ParseRate(c.Rate)
+		r.Rate, err = letters.ParseRate(c.Rate)
 	}
 	if err != nil {
 		return s, r, usagef("%w", err)

@@ -44,12 +44,13 @@ type running struct {
 	keys map[string]string
 }
 
-// startUp starts a line over a folder and waits until it is up.
-func startUp(t *testing.T, dir string) *running {
+// startUp starts a line over a folder, with settings, and waits until it is up.
+func startUp(t *testing.T, dir string, env ...string) *running {
 	t.Helper()
 	r := &running{t: t, dir: dir}
 	r.cmd = exec.CommandContext(t.Context(), os.Args[0], "up", "--data", dir, "--nats", "127.0.0.1:0", "--s3", "127.0.0.1:0", "--http", "127.0.0.1:0")
 	r.cmd.Env = append(os.Environ(), programVar+"=1", "LOG_LEVEL=error", "GIVE_WAY=0s", "SOURCE_GREENHOUSE_URL=https://unreachable.invalid")
+	r.cmd.Env = append(r.cmd.Env, env...)
 	out, err := r.cmd.StdoutPipe()
 	require.NoError(t, err)
 	require.NoError(t, r.cmd.Start())

@@ -21,6 +21,7 @@ func runSchedule(t *testing.T, newBus Maker) {
 		{"a schedule whose time has passed is delivered at once", topology.Options{}, schedulesPast},
 		{"a second schedule on a subject replaces the first", topology.Options{}, replaces},
 		{"a repeated message comes at each interval", topology.Options{}, repeats},
+		{"a repeated message that was deleted comes no more", topology.Options{}, deletesRepeated},
 		{"the archive timer runs from the start", topology.Options{ArchiveEvery: time.Second}, timerRuns},
 		{"a schedule that cannot work is refused", topology.Options{}, refusesSchedules},
 	}
@@ -113,6 +114,19 @@ func repeats(t *testing.T, b bus.Bus) {
 		require.NoError(t, d.Ack(t.Context()))
 	}
 	require.GreaterOrEqual(t, time.Since(start), 1900*time.Millisecond)
+}
+
+func deletesRepeated(t *testing.T, b bus.Bus) {
+	c := due(t, b, contract.Route)
+	m := bus.Message{Subject: contract.CronSubject("tock"), Body: []byte("{}"), Header: bus.Header{contract.HeaderTimer: "tock"}}
+	require.NoError(t, b.Every(t.Context(), m, time.Second, contract.DueSubject(contract.Route, contract.Low)))
+	require.NoError(t, next(t, c).Ack(t.Context()))
+	held, err := b.Last(t.Context(), contract.StreamRetry, m.Subject)
+	require.NoError(t, err)
+	require.NoError(t, b.Delete(t.Context(), contract.StreamRetry, held.Seq))
+	silent(t, c, 2500*time.Millisecond)
+	_, err = b.Last(t.Context(), contract.StreamRetry, m.Subject)
+	require.ErrorIs(t, err, bus.ErrNotFound)
 }
 
 func timerRuns(t *testing.T, b bus.Bus) {

@@ -50,6 +50,10 @@ const (
 // CronArchive is the name of the timer that makes the archive stage write the day's archive.
 const CronArchive = "archive"
 
+// CronReplay is the name of the timers that make the archive stage work on the replay of dead
+// letters; each such job has one of its own, whose messages carry the job's id as their file_id.
+const CronReplay = "replay"
+
 // JoinSuffix ends the work id of a join deadline; "~" stands in no file_id.
 const JoinSuffix = "~join"
 

@@ -38,6 +38,10 @@ type Config struct {
 	Views []contract.View `env:"STORE_VIEWS" envDefault:"by_date,by_provider,by_task_type"`
 	// LedgerTTL is how long after its end a document is remembered, at least 1 min.
 	LedgerTTL time.Duration `env:"LEDGER_TTL" envDefault:"48h"`
+	// ReplayMax is how often a dead letter of a document may be sent through the line again,
+	// from 1 to 1000. A replay with a higher count is refused, and one that comes through all
+	// the same is a dead letter, rejected.
+	ReplayMax int `env:"REPLAY_MAX" envDefault:"5"`
 }
 
 // layout is that of documents from the release before, which have none of their own.
@@ -60,6 +64,7 @@ func (c Config) Validate() error {
 	check(c.ClaimCheckBytes >= 1<<10 && c.ClaimCheckBytes <= 4<<20, "CLAIM_CHECK_BYTES is %d, must be from 1024 to 4194304", c.ClaimCheckBytes)
 	check(c.Heartbeat >= time.Second && c.Heartbeat <= 15*time.Second, "HEARTBEAT is %s, must be from 1s to 15s", c.Heartbeat)
 	check(c.LedgerTTL >= time.Minute, "LEDGER_TTL is %s, must be at least 1m", c.LedgerTTL)
+	check(c.ReplayMax >= 1 && c.ReplayMax <= 1000, "REPLAY_MAX is %d, must be from 1 to 1000", c.ReplayMax)
 	check(len(c.Views) > 0, "STORE_VIEWS is empty, at least one view must be kept")
 	seen := map[contract.View]bool{}
 	for _, v := range c.Views {

@@ -30,12 +30,23 @@ type parts struct {
 // SeedViews reads from the environment in which views documents are stored as long as the
 // broker has no storage policy.
 func SeedViews(vars map[string]string) ([]contract.View, error) {
-	alone := map[string]string{}
-	if v, ok := vars["STORE_VIEWS"]; ok {
-		alone["STORE_VIEWS"] = v
-	}
-	c, err := config.Parse[Config](alone) // whoever asks for views may have other settings of no concern
+	c, err := alone(vars, "STORE_VIEWS")
 	return c.Views, err
+}
+
+// ReplayMax reads from the environment how often a document may be replayed.
+func ReplayMax(vars map[string]string) (int, error) {
+	c, err := alone(vars, "REPLAY_MAX")
+	return c.ReplayMax, err
+}
+
+// alone reads one setting of stages: whoever asks for it may have others of no concern.
+func alone(vars map[string]string, name string) (Config, error) {
+	some := map[string]string{}
+	if v, ok := vars[name]; ok {
+		some[name] = v
+	}
+	return config.Parse[Config](some)
 }
 
 // links says what a stage in a process of its own connects to.

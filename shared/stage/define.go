@@ -100,7 +100,7 @@ func (d Definition) Runner(ctx context.Context, s Shared) (*Runner, error) {
 	}
 	deps := Deps{
 		Bus: s.Bus, Store: announce.NewStore(s.Store, s.Bus, contract.StoredSubject(d.Stage)),
-		Clock: s.Clock, Log: s.Log, Names: s.Names,
+		Clock: s.Clock, Log: s.Log, Names: s.Names, ReplayMax: c.ReplayMax,
 	}
 	if s.Policy != nil {
 		deps.Policy, deps.LLM = s.Policy.Storage, s.Policy.LLM

@@ -5,6 +5,7 @@ package stage
 
 import (
 	"context"
+	"fmt"
 	"time"
 
 	"github.com/rs/zerolog"
@@ -12,6 +13,7 @@ import (
 	"github.com/jobspy/millrace/shared/bus"
 	"github.com/jobspy/millrace/shared/contract"
 	"github.com/jobspy/millrace/shared/doc"
+	"github.com/jobspy/millrace/shared/fault"
 	"github.com/jobspy/millrace/shared/ledger"
 	"github.com/jobspy/millrace/shared/policy"
 	"github.com/jobspy/millrace/shared/store"
@@ -98,6 +100,8 @@ type Deps struct {
 	// Names are what buckets are called in the store, for what is told to the world. Store
 	// takes our names for them and theirs.
 	Names store.Names
+	// ReplayMax is how often a document may be replayed; 0 means without end.
+	ReplayMax int
 }
 
 // Answers returns the policy on the answers of a task type as it is now, and on asking again.
@@ -116,4 +120,12 @@ func (d Deps) Storage() policy.Storage {
 		return policy.Seed(nil)
 	}
 	return d.Policy()
+}
+
+// TooOften refuses a document that was replayed more often than ReplayMax.
+func (d Deps) TooOften(in *doc.Document) error {
+	if d.ReplayMax == 0 || in.Replay <= d.ReplayMax {
+		return nil
+	}
+	return fault.New(contract.ReasonRejected, fmt.Sprintf("too many replays: this is number %d, REPLAY_MAX is %d", in.Replay, d.ReplayMax))
 }

@@ -71,6 +71,8 @@ type options struct {
 	config   func(*stage.Config)
 	stage    contract.Stage
 	bus      *bus.JetStream
+
+	replayMax int
 }
 
 func config() stage.Config {
@@ -105,6 +107,7 @@ func setup(t *testing.T, o options, h stage.Handler) *rig {
 		Stage: o.stage, Handler: h, Config: c,
 		Deps: stage.Deps{
 			Ledger: r.ledger, Bus: r.bus, Store: r.store, Clock: time.Now, Log: zerolog.New(zerolog.NewTestWriter(t)),
+			ReplayMax: o.replayMax,
 		},
 		Metrics: stage.NewMetrics(prometheus.NewRegistry(), o.stage),
 	})

@@ -100,3 +100,9 @@ func missingIsDown(err error) error {
 	}
 	return err
 }
+
+// ParseRef reads a name as Ref.String writes it; ok says whether it is one.
+func ParseRef(s string) (r Ref, ok bool) {
+	r.Bucket, r.Key, _ = strings.Cut(s, "/")
+	return r, s != "" && CheckRef(r) == nil
+}

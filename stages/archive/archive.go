@@ -52,11 +52,14 @@ func New(_ context.Context, cfg Config, deps stage.Deps) (stage.Handler, error) 
 	return &archiver{cfg: cfg, deps: deps, states: bus.Bind(deps.Bus, contract.KVJoin)}, nil
 }
 
-// Handle ends a document, or brings the archives up to date when its timer says so.
+// Handle ends a document, brings the archives up to date, or goes on with a replay of dead
+// letters, when a timer says so.
 func (a *archiver) Handle(ctx context.Context, in *doc.Document) ([]stage.Output, error) {
 	switch {
 	case in.Timer == contract.CronArchive:
 		return nil, a.tick(ctx)
+	case in.Timer == contract.CronReplay:
+		return nil, a.replay(ctx, in.Metadata.FileID)
 	case in.Timer != "":
 		return nil, fault.New(contract.ReasonUnroutable, fmt.Sprintf("there is no timer %q", in.Timer))
 	case in.Outcome == nil || in.Outcome.Outcome == "":

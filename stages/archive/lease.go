@@ -14,10 +14,11 @@ const (
 	keyLease = "archive.lease"
 	// leaseTTL is how long a lease outlives its holder.
 	leaseTTL = time.Minute
-	// leaseKeep is how often a lease is renewed.
-	leaseKeep = leaseTTL / 4
-	// leaseGiveUp is how long a lease that could not be renewed is still believed.
-	leaseGiveUp = leaseTTL / 2
+	// leaseKeep is how often a lease is renewed while it lasts.
+	leaseKeep = 4
+	// leaseGiveUp is the part of its time for which a lease that could not be renewed is still
+	// believed.
+	leaseGiveUp = 2
 	// leaseFree bounds the giving back.
 	leaseFree = 5 * time.Second
 )
@@ -25,9 +26,11 @@ const (
 // errLost says that somebody else may be archiving.
 var errLost = errors.New("the archive's lease could not be kept")
 
-// lease keeps other runs of the archive away. It is renewed until release.
+// lease keeps others away from a piece of work. It is renewed until release.
 type lease struct {
 	kv   bus.KV
+	key  string
+	ttl  time.Duration
 	stop context.CancelCauseFunc
 	over chan struct{} // closed when nobody renews any more
 
@@ -36,9 +39,15 @@ type lease struct {
 	lost bool
 }
 
-// takeLease takes the lease and returns a context that ends when it is lost. Error: ErrBusy.
+// takeLease takes the lease of the archive and returns a context that ends when it is lost.
+// Error: ErrBusy.
 func takeLease(ctx context.Context, kv bus.KV) (*lease, context.Context, error) {
-	rev, err := kv.Create(ctx, keyLease, []byte("held"), leaseTTL)
+	return takeLeaseOf(ctx, kv, keyLease, leaseTTL)
+}
+
+// takeLeaseOf takes the lease of a key that outlives its holder by ttl. Error: ErrBusy.
+func takeLeaseOf(ctx context.Context, kv bus.KV, key string, ttl time.Duration) (*lease, context.Context, error) {
+	rev, err := kv.Create(ctx, key, []byte("held"), ttl)
 	if errors.Is(err, bus.ErrExists) {
 		return nil, nil, ErrBusy
 	}
@@ -46,7 +55,7 @@ func takeLease(ctx context.Context, kv bus.KV) (*lease, context.Context, error) 
 		return nil, nil, fmt.Errorf("take the archive's lease: %w", err)
 	}
 	ctx, stop := context.WithCancelCause(ctx)
-	l := &lease{kv: kv, rev: rev, stop: stop, over: make(chan struct{})}
+	l := &lease{kv: kv, key: key, ttl: ttl, rev: rev, stop: stop, over: make(chan struct{})}
 	go l.keep(ctx)
 	return l, ctx, nil
 }
@@ -54,7 +63,7 @@ func takeLease(ctx context.Context, kv bus.KV) (*lease, context.Context, error) 
 // keep renews the lease until ctx ends.
 func (l *lease) keep(ctx context.Context) {
 	defer close(l.over)
-	t := time.NewTicker(leaseKeep)
+	t := time.NewTicker(l.ttl / leaseKeep)
 	defer t.Stop()
 	for last := time.Now(); ; {
 		select {
@@ -65,7 +74,7 @@ func (l *lease) keep(ctx context.Context) {
 		err := l.hold(ctx)
 		if err == nil {
 			last = time.Now()
-		} else if errors.Is(err, errLost) || time.Since(last) >= leaseGiveUp {
+		} else if errors.Is(err, errLost) || time.Since(last) >= l.ttl/leaseGiveUp {
 			l.mu.Lock()
 			l.lost = true // or so it must be taken
 			l.mu.Unlock()
@@ -79,7 +88,7 @@ func (l *lease) keep(ctx context.Context) {
 func (l *lease) hold(ctx context.Context) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	rev, err := l.kv.Update(ctx, keyLease, []byte("held"), l.rev, leaseTTL)
+	rev, err := l.kv.Update(ctx, l.key, []byte("held"), l.rev, l.ttl)
 	if errors.Is(err, bus.ErrRevision) {
 		l.lost = true
 		return fmt.Errorf("%w: %w", errLost, err)
@@ -100,7 +109,7 @@ func (l *lease) release() error {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), leaseFree)
 	defer cancel()
-	if err := l.kv.Delete(ctx, keyLease); err != nil {
+	if err := l.kv.Delete(ctx, l.key); err != nil {
 		return fmt.Errorf("give back the archive's lease: %w", err)
 	}
 	return nil

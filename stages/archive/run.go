@@ -57,12 +57,17 @@ func Run(ctx context.Context, cfg Config, deps stage.Deps, o Options) (Done, err
 	return a.run(ctx, o, time.Time{}, func(ctx context.Context, r *run) error { return r.all(ctx) })
 }
 
-// Lasts implements stage.Lasting: a run takes as long as its documents need.
+// Lasts implements stage.Lasting: a run takes as long as its documents need, and a turn at a
+// replay a minute.
 func (a *archiver) Lasts(in *doc.Document) time.Duration {
-	if in.Timer == contract.CronArchive {
+	switch in.Timer {
+	case contract.CronArchive:
 		return a.cfg.RunTimeout
+	case contract.CronReplay:
+		return replayLimit
+	default:
+		return 0
 	}
-	return 0
 }
 
 // tick is one run by the timer. It ends by itself, between two parts, when two thirds of its

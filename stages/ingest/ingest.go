@@ -49,13 +49,14 @@ type Handler struct {
 	objects Objects
 	letters Letters
 	policy  func() policy.Storage
+	refuse  func(*doc.Document) error // that was replayed too often
 	names   names
 }
 
 // New makes the stage.
 func New(_ context.Context, c Config, d stage.Deps) (stage.Handler, error) {
 	return &Handler{
-		config: c, ledger: d.Ledger, objects: d.Store, letters: d.Bus, policy: d.Storage,
+		config: c, ledger: d.Ledger, objects: d.Store, letters: d.Bus, policy: d.Storage, refuse: d.TooOften,
 		names: names{objects: d.Store, clock: d.Clock},
 	}, nil
 }
@@ -81,7 +82,7 @@ func (h *Handler) Handle(ctx context.Context, in *doc.Document) ([]stage.Output,
 	wrong := h.identify(in, &found, sha)
 	wrong = errors.Join(wrong, h.address(in, &found))
 	// The first thing that is wrong names the reason; later ones would only follow from it.
-	for _, check := range []error{found.err, h.verify(in, &found, sha), found.refused(in)} {
+	for _, check := range []error{found.err, h.verify(in, &found, sha), found.refused(in), h.refuse(in)} {
 		if wrong == nil {
 			wrong = check
 		}

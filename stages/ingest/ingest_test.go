@@ -52,7 +52,7 @@ func setup(t *testing.T) *rig {
 	r := &rig{t: t, bus: b, store: s, ledger: l, policy: policy.Seed(nil), at: stored, now: stored}
 	r.handler, err = ingest.New(t.Context(), ingest.Config{MaxDocumentBytes: 1 << 20, MaxMetadataBytes: 4 << 10, MaxDepth: 64}, stage.Deps{
 		Ledger: l, Bus: b, Store: s, Clock: func() time.Time { return r.now }, Log: zerolog.Nop(),
-		Policy: func() policy.Storage { return r.policy },
+		Policy: func() policy.Storage { return r.policy }, ReplayMax: 5,
 	})
 	require.NoError(t, err)
 	return r
@@ -309,6 +309,20 @@ func TestDuplicatesConflictsAndReplays(t *testing.T) {
 	require.Equal(t, "f1", replay.Metadata.FileID, "on a replay the header wins")
 	require.Equal(t, "sha256:"+doc.Sum([]byte(body)), replay.Metadata.Checksum, "a replay keeps the first checksum")
 	require.Equal(t, body, r.rawBodies(d)[0])
+}
+
+func TestAReplayThatIsOneTooManyIsRejected(t *testing.T) {
+	t.Parallel()
+	r := setup(t)
+	_, err := r.handle(r.message("job_extraction.openai", envelope(`"file_id":"f1"`, jobs), nil))
+	require.NoError(t, err)
+	_, err = r.handle(r.message("job_extraction.openai", envelope(`"file_id":"f1"`, jobs), r.replayOf("f1", 5)))
+	require.NoError(t, err)
+	in := r.message("job_extraction.openai", envelope(`"file_id":"f1"`, jobs), r.replayOf("f1", 6))
+	_, err = r.handle(in)
+	require.Equal(t, contract.ReasonRejected, fault.Of(err).Reason)
+	require.ErrorContains(t, err, "too many replays: this is number 6, REPLAY_MAX is 5")
+	require.Equal(t, "f1", in.Metadata.FileID)
 }
 
 func TestAReplayThatIsNoneIsTreatedAsAnyMessage(t *testing.T) {

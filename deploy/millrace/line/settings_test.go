@@ -63,6 +63,7 @@ func readBy() map[string]string {
 	return map[string]string{
 		"HTTP_ADDR": eachStage, "LOG_LEVEL": eachStage,
 		"STORE_VIEWS": eachStage + ", provision, replay", "LEDGER_TTL": eachStage + ", replay",
+		"REPLAY_MAX": eachStage + ", dlq replay",
 	}
 }
 

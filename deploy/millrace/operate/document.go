@@ -13,6 +13,7 @@ import (
 	"github.com/jobspy/millrace/shared/contract"
 	"github.com/jobspy/millrace/shared/doc"
 	"github.com/jobspy/millrace/shared/ledger"
+	"github.com/jobspy/millrace/shared/letters"
 	"github.com/jobspy/millrace/shared/store"
 )
 
@@ -201,12 +202,12 @@ func (f *finder) dead(ctx context.Context, filter string, since time.Time) (bool
 	if err != nil || m == nil {
 		return false, err
 	}
-	letter := ReadLetter(m)
+	letter := letters.Read(m)
 	d := &f.d
 	d.State, d.Stage, d.Reason, d.Error, d.DeadLetter = Failed, letter.Stage, letter.Reason, letter.Error, letter.Seq
 	d.Timeline = letter.Timeline
 	d.fill(&doc.Metadata{}, m)
-	d.Objects = letter.objects()
+	d.Objects = letter.Objects()
 	return true, nil
 }
 

@@ -11,6 +11,7 @@ import (
 	"github.com/jobspy/millrace/shared/contract"
 	"github.com/jobspy/millrace/shared/doc"
 	"github.com/jobspy/millrace/shared/ledger"
+	"github.com/jobspy/millrace/shared/letters"
 	"github.com/jobspy/millrace/shared/store"
 )
 
@@ -146,7 +147,8 @@ func TestWhereADocumentIs(t *testing.T) {
 		s.accept("a", "{}")
 		seq := s.bury(contract.Enrich, contract.ReasonExhausted, "a", "{}", nil)
 		s.finish("a", ledger.Dead, contract.Enrich, contract.ReasonExhausted)
-		_, _, err := s.replay(seq, Replay{})
+		q := letters.Queue{Bus: s.bus, Ledger: s.ledger, Store: s.objects}
+		_, err := q.Send(t.Context(), seq, letters.Replay{})
 		require.NoError(t, err)
 		d := s.find("a")
 		require.Equal(t, Processing, d.State)

@@ -14,6 +14,7 @@ import (
 	"github.com/jobspy/millrace/shared/codec"
 	"github.com/jobspy/millrace/shared/contract"
 	"github.com/jobspy/millrace/shared/doc"
+	"github.com/jobspy/millrace/shared/inbox"
 	"github.com/jobspy/millrace/shared/store"
 )
 
@@ -77,12 +78,12 @@ func (p *Publisher) Publish(ctx context.Context, in Input, a Address) (Published
 	if err != nil {
 		return out, err
 	}
-	if len(in.Body) > claimBytes {
+	if len(in.Body) > inbox.MaxMessage {
 		if err := p.checkIn(ctx, &m, out.FileID, in.Body); err != nil {
 			return out, err
 		}
 	}
-	r, err := publish(ctx, p.Bus, m)
+	r, err := bus.Insist(ctx, p.Bus, m)
 	if err != nil {
 		return out, err
 	}
@@ -189,7 +190,7 @@ func (p *Publisher) checkIn(ctx context.Context, m *bus.Message, fileID string, 
 	if err != nil {
 		return fmt.Errorf("%d bytes are too many for a message: %w", len(body), err)
 	}
-	ref, err := keepInbox(ctx, s, fileID, body)
+	ref, err := inbox.Keep(ctx, s, fileID, body)
 	if err != nil {
 		return fmt.Errorf("%d bytes are too many for a message: %w", len(body), err)
 	}
@@ -198,31 +199,6 @@ func (p *Publisher) checkIn(ctx context.Context, m *bus.Message, fileID string, 
 		return fmt.Errorf("write the message: %w", err)
 	}
 	return nil
-}
-
-// keepInbox stores a body under its file_id. Other bytes that wait there under the same
-// file_id are left alone: their message still names them.
-func keepInbox(ctx context.Context, s store.Store, fileID string, body []byte) (store.Ref, error) {
-	sha := doc.Sum(body)
-	ref := store.Ref{Bucket: contract.BucketRaw, Key: contract.InboxPrefix + fileID}
-	for _, o := range []store.Object{
-		{Ref: ref, CreateOnly: true},
-		{Ref: store.Ref{Bucket: ref.Bucket, Key: ref.Key + "-" + sha[:16]}},
-	} {
-		o.Body, o.Meta = body, map[string]string{contract.MetaFileID: fileID, contract.MetaSHA256: sha}
-		errs := s.Put(ctx, o)
-		switch {
-		case len(errs) == 0:
-			return o.Ref, nil
-		case !errors.Is(errs[0], store.ErrExists):
-			return o.Ref, fmt.Errorf("store %s: %w", o.Ref, errs[0])
-		}
-		there, err := s.Stat(ctx, o.Ref)
-		if err == nil && there.Meta[contract.MetaSHA256] == sha {
-			return o.Ref, nil
-		}
-	}
-	return ref, fmt.Errorf("store %s: %w", ref, store.ErrExists)
 }
 
 // headerValue makes a file name fit a header.

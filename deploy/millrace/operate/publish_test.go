@@ -14,6 +14,7 @@ import (
 	"github.com/jobspy/millrace/shared/contract"
 	"github.com/jobspy/millrace/shared/doc"
 	"github.com/jobspy/millrace/shared/fault"
+	"github.com/jobspy/millrace/shared/inbox"
 	"github.com/jobspy/millrace/shared/store"
 )
 
@@ -147,7 +148,7 @@ func TestALargeDocumentIsStoredFirst(t *testing.T) {
 	s := setup(t)
 	ref := store.Ref{Bucket: contract.BucketRaw, Key: contract.InboxPrefix + "d1"}
 	for i, key := range []string{ref.Key, ref.Key, ref.Key + "-"} {
-		content := `"` + strings.Repeat("x", claimBytes+i/2) + `"` // the third has other bytes
+		content := `"` + strings.Repeat("x", inbox.MaxMessage+i/2) + `"` // the third has other bytes
 		body := []byte(envelope("d1", content))
 		got, err := s.publisher().Publish(t.Context(), Input{File: "x.json", Body: body}, Address{})
 		require.NoError(t, err)
@@ -156,7 +157,7 @@ func TestALargeDocumentIsStoredFirst(t *testing.T) {
 		m := s.last(contract.StreamRaw)
 		require.Less(t, len(m.Body), 1000)
 		require.Equal(t, doc.Sum(body), m.Header[contract.HeaderSHA256])
-		object, ok := parseRef(m.Header[contract.HeaderObject])
+		object, ok := store.ParseRef(m.Header[contract.HeaderObject])
 		require.True(t, ok)
 		require.True(t, strings.HasPrefix(object.Key, key))
 		o, err := s.store.Get(t.Context(), object)
@@ -165,7 +166,7 @@ func TestALargeDocumentIsStoredFirst(t *testing.T) {
 	}
 	o, err := s.store.Get(t.Context(), ref)
 	require.NoError(t, err)
-	require.Len(t, o.Body, len(envelope("d1", `""`))+claimBytes, "what waits under the file_id is left alone")
+	require.Len(t, o.Body, len(envelope("d1", `""`))+inbox.MaxMessage, "what waits under the file_id is left alone")
 }
 
 // unsure stores a message and then does not answer, a few times.

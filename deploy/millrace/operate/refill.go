@@ -15,6 +15,7 @@ import (
 	"github.com/jobspy/millrace/shared/contract"
 	"github.com/jobspy/millrace/shared/doc"
 	"github.com/jobspy/millrace/shared/fault"
+	"github.com/jobspy/millrace/shared/inbox"
 	"github.com/jobspy/millrace/shared/ledger"
 	"github.com/jobspy/millrace/shared/store"
 )
@@ -234,7 +235,7 @@ func (r *refilling) send(ctx context.Context, k Kept, o *doc.Original, out *Refi
 			contract.HeaderRefillOf: k.Raw().String(),
 		},
 	}
-	if len(body) > claimBytes {
+	if len(body) > inbox.MaxMessage {
 		p := Publisher{Store: func(context.Context) (store.Store, error) { return r.Store, nil }}
 		if err := p.checkIn(ctx, &m, o.FileID, body); err != nil {
 			return "", err
@@ -257,7 +258,7 @@ func (r *refilling) publish(ctx context.Context, m bus.Message) (bus.Receipt, er
 		return bus.Receipt{}, err
 	}
 	for {
-		receipt, err := publish(ctx, r.Bus, m)
+		receipt, err := bus.Insist(ctx, r.Bus, m)
 		if !errors.Is(err, bus.ErrFull) {
 			return receipt, err
 		}

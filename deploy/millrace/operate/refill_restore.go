@@ -111,7 +111,7 @@ func (r *refilling) restore(ctx context.Context, o *doc.Original, c *completion,
 			return err
 		}
 		message.Header[contract.HeaderRestored] = how
-		receipt, err := publish(ctx, r.Bus, message)
+		receipt, err := bus.Insist(ctx, r.Bus, message)
 		if err != nil {
 			return err
 		}

@@ -16,6 +16,7 @@ import (
 	"github.com/jobspy/millrace/shared/contract"
 	"github.com/jobspy/millrace/shared/doc"
 	"github.com/jobspy/millrace/shared/fault"
+	"github.com/jobspy/millrace/shared/inbox"
 	"github.com/jobspy/millrace/shared/ledger"
 	"github.com/jobspy/millrace/shared/store"
 )
@@ -246,7 +247,7 @@ func TestWhatARefillSends(t *testing.T) {
 	s := setup(t)
 	o := original("a", "{}")
 	s.keep(o, "{}")
-	large := strings.Repeat("x", claimBytes+1)
+	large := strings.Repeat("x", inbox.MaxMessage+1)
 	s.keep(original("b", large), large)
 	s.refill(Refill{}, Selection{})
 	sent := s.messages(contract.StreamRaw)

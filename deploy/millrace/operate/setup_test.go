@@ -57,10 +57,6 @@ func (s *set) publisher() *Publisher {
 	}
 }
 
-func (s *set) letters() *DeadLetters {
-	return &DeadLetters{Bus: s.bus, Ledger: s.ledger, Store: s.objects}
-}
-
 // last returns the newest message of a stream.
 func (s *set) last(stream string) *bus.Stored {
 	s.t.Helper()

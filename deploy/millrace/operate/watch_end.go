@@ -8,6 +8,7 @@ import (
 	"github.com/jobspy/millrace/shared/bus"
 	"github.com/jobspy/millrace/shared/contract"
 	"github.com/jobspy/millrace/shared/ledger"
+	"github.com/jobspy/millrace/shared/letters"
 )
 
 // badEvery is how often the dead letter of a document without a valid file_id is looked for.
@@ -50,7 +51,7 @@ func (w *Watcher) badEnd(ctx context.Context, f *watchedFile) (*Event, error) {
 			return nil, err
 		}
 		if m.Header[contract.HeaderSHA256] == f.sha {
-			l := ReadLetter(m)
+			l := letters.Read(m)
 			return &Event{State: Failed, Stage: l.Stage, Reason: l.Reason, FileID: l.FileID}, nil
 		}
 	}
@@ -97,7 +98,7 @@ func (w *Watcher) recover(ctx context.Context) error {
 				w.move(f, Processing, Completed, Event{})
 				continue
 			}
-			l := ReadLetter(m)
+			l := letters.Read(m)
 			w.move(f, Processing, Failed, Event{Stage: l.Stage, Reason: l.Reason})
 		}
 	}

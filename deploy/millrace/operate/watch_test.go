@@ -124,7 +124,7 @@ func TestASecondFileOfANameGetsANumber(t *testing.T) {
 func TestAWatcherThatStartsAgainGoesOn(t *testing.T) {
 	t.Parallel()
 	x := watch(t)
-	down := &unsure{Bus: x.bus, left: publishTries, err: fault.Down(bus.ErrFull)}
+	down := &unsure{Bus: x.bus, left: bus.InsistTries, err: fault.Down(bus.ErrFull)}
 	x.put("a.json", `{"n":1}`)
 	require.Len(t, x.round(), 2)
 	id := x.w.processing["a.json"].id

@@ -9,23 +9,20 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/jobspy/millrace/deploy/millrace/operate"
 	"github.com/jobspy/millrace/shared/bus"
 	"github.com/jobspy/millrace/shared/contract"
 	"github.com/jobspy/millrace/shared/ledger"
+	"github.com/jobspy/millrace/shared/letters"
 )
 
 // replay sends the newest dead letter of a document through the line again.
-func replay(t *testing.T, q *operate.DeadLetters, id string) {
+func replay(t *testing.T, q *letters.Queue, id string) {
 	t.Helper()
-	letters, err := q.List(t.Context(), operate.Filter{FileID: id})
+	found, err := q.List(t.Context(), letters.Filter{FileID: id})
 	require.NoError(t, err)
-	require.Len(t, letters, 1, "those that were replayed are hidden")
-	require.NoError(t, q.Replay(t.Context(), letters, operate.Replay{}, func(_ operate.Replayed, err error) {
-		if err != nil {
-			t.Error(err)
-		}
-	}))
+	require.Len(t, found, 1, "those that were replayed are hidden")
+	_, err = q.Send(t.Context(), found[0].Seq, letters.Replay{})
+	require.NoError(t, err)
 }
 
 // letterOf waits for the dead letter of a document with a replay count.
@@ -44,7 +41,7 @@ func TestADeadLetterIsReplayedUntilItsCauseIsMended(t *testing.T) {
 	t.Parallel()
 	l, err := ledger.OpenLedger(t.Context(), line.Bus, time.Hour, time.Now)
 	require.NoError(t, err)
-	q := &operate.DeadLetters{Bus: line.Bus, Ledger: l}
+	q := &letters.Queue{Bus: line.Bus, Ledger: l}
 
 	// Facts about a document that is not there.
 	round := rounds.Add(1)

@@ -1,4 +1,8 @@
-package operate
+// Package letters is the dead letters: it reads and groups them, and sends them through the line
+// again, one at once or many as a job that the line itself carries out. It guarantees that a
+// letter is marked as replayed only when its replay is confirmed, and that a job which is
+// broken off anywhere goes on where it stopped.
+package letters
 
 import (
 	"context"
@@ -6,13 +10,13 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
-	"strings"
 	"time"
 
 	"golang.org/x/sync/errgroup"
 
 	"github.com/jobspy/millrace/shared/bus"
 	"github.com/jobspy/millrace/shared/contract"
+	"github.com/jobspy/millrace/shared/doc"
 	"github.com/jobspy/millrace/shared/ledger"
 	"github.com/jobspy/millrace/shared/store"
 )
@@ -20,66 +24,25 @@ import (
 // ErrNoLetter says that a dead letter does not exist.
 var ErrNoLetter = errors.New("no such dead letter")
 
-// ledgerParallel is how many ledger entries are read at one time.
-const ledgerParallel = 16
+const (
+	// ledgerParallel is how many ledger entries are read at one time.
+	ledgerParallel = 16
+	// scanSlack is how far the clocks of stages and of the broker may be apart.
+	scanSlack = time.Minute
+)
 
-// DeadLetters reads the dead-letter queue and changes it on demand.
-type DeadLetters struct {
+// Queue reads the dead-letter queue and changes it on demand.
+type Queue struct {
 	Bus    bus.Bus
 	Ledger *ledger.Ledger
 	// Store gives the object store; it is asked for only where a body is an object.
 	Store func(ctx context.Context) (store.Store, error)
-}
-
-// Filter selects dead letters; empty fields select all.
-type Filter struct {
-	Stage  contract.Stage
-	Reason contract.Reason
-	FileID string
-	Since  time.Time // that failed at or after this time
-	Seqs   []uint64
-	// All selects those too that have been replayed.
-	All bool
-	// Newest bounds the selection to the newest ones; 0 means no bound.
-	Newest int
-}
-
-// Validate returns everything that is wrong with f.
-func (f Filter) Validate() error {
-	var errs []error
-	if f.Stage != "" && !slices.Contains(contract.Stages(), f.Stage) {
-		errs = append(errs, fmt.Errorf("stage %q is not one of %v", f.Stage, contract.Stages()))
-	}
-	if f.Reason != "" && !slices.Contains(contract.Reasons(), f.Reason) {
-		errs = append(errs, fmt.Errorf("reason %q is not one of %v", f.Reason, contract.Reasons()))
-	}
-	if f.Newest < 0 {
-		errs = append(errs, fmt.Errorf("limit %d is below 0", f.Newest))
-	}
-	return errors.Join(errs...)
-}
-
-// subject returns the subjects of dead letters that f can select.
-func (f Filter) subject() string {
-	stage, reason := string(f.Stage), string(f.Reason)
-	if stage == "" {
-		stage = "*"
-	}
-	if reason == "" {
-		reason = "*"
-	}
-	return strings.Join([]string{contract.RootDLQ, stage, reason}, ".")
-}
-
-func (f Filter) matches(l *Letter) bool {
-	return (f.FileID == "" || l.FileID == f.FileID) &&
-		(f.Since.IsZero() || !l.FailedAt.Before(f.Since)) &&
-		(len(f.Seqs) == 0 || slices.Contains(f.Seqs, l.Seq)) &&
-		(f.Stage == "" || l.Stage == f.Stage) && (f.Reason == "" || l.Reason == f.Reason)
+	// MaxReplays is how often a document is replayed at most; 0 means without end.
+	MaxReplays int
 }
 
 // List returns the selected dead letters, oldest first, without their bodies.
-func (q *DeadLetters) List(ctx context.Context, f Filter) ([]Letter, error) {
+func (q *Queue) List(ctx context.Context, f Filter) ([]Letter, error) {
 	letters, err := q.scan(ctx, f)
 	if err != nil {
 		return nil, err
@@ -88,7 +51,7 @@ func (q *DeadLetters) List(ctx context.Context, f Filter) ([]Letter, error) {
 }
 
 // scan reads what f can select but for replays.
-func (q *DeadLetters) scan(ctx context.Context, f Filter) ([]Letter, error) {
+func (q *Queue) scan(ctx context.Context, f Filter) ([]Letter, error) {
 	var letters []Letter
 	if len(f.Seqs) > 0 {
 		for _, seq := range slices.Compact(slices.Sorted(slices.Values(f.Seqs))) {
@@ -117,7 +80,7 @@ func (q *DeadLetters) scan(ctx context.Context, f Filter) ([]Letter, error) {
 		if err != nil {
 			return nil, err
 		}
-		if l := ReadLetter(m); f.matches(&l) {
+		if l := Read(m); f.matches(&l) {
 			letters = append(letters, l)
 		}
 	}
@@ -126,7 +89,7 @@ func (q *DeadLetters) scan(ctx context.Context, f Filter) ([]Letter, error) {
 
 // choose marks the letters that have been replayed, leaves them out unless all are wanted,
 // and keeps the newest. It begins at the newest, so that a short list is quick.
-func (q *DeadLetters) choose(ctx context.Context, letters []Letter, f Filter) ([]Letter, error) {
+func (q *Queue) choose(ctx context.Context, letters []Letter, f Filter) ([]Letter, error) {
 	highest := map[string]int{} // the replay count of the newest letter of a document
 	for i := range letters {
 		highest[letters[i].FileID] = max(highest[letters[i].FileID], letters[i].Replays)
@@ -150,12 +113,12 @@ func (q *DeadLetters) choose(ctx context.Context, letters []Letter, f Filter) ([
 }
 
 // mark sets Replayed by what the ledger says and by the later letters of the same document.
-func (q *DeadLetters) mark(ctx context.Context, letters []Letter, highest map[string]int) error {
+func (q *Queue) mark(ctx context.Context, letters []Letter, highest map[string]int) error {
 	g, ctx := errgroup.WithContext(ctx)
 	g.SetLimit(ledgerParallel)
 	for i := range letters {
 		l := &letters[i]
-		if l.Replayed = highest[l.FileID] > l.Replays; l.Replayed || l.FileID == "" {
+		if l.Replayed = highest[l.FileID] > l.Replays; l.Replayed || !doc.ValidID(l.FileID) {
 			continue
 		}
 		g.Go(func() (err error) {
@@ -168,27 +131,40 @@ func (q *DeadLetters) mark(ctx context.Context, letters []Letter, highest map[st
 
 // replayed reports whether a letter has been replayed: by the replay count of its document,
 // which the ledger forgets after a while, or by the mark of the letter itself, which stays.
-func (q *DeadLetters) replayed(ctx context.Context, l *Letter) (bool, error) {
+func (q *Queue) replayed(ctx context.Context, l *Letter) (bool, error) {
 	n, err := q.count(ctx, l.FileID)
 	if err != nil || n > l.Replays {
 		return n > l.Replays, err
 	}
+	n, err = q.marked(ctx, l.Seq)
+	return n > 0, err
+}
+
+// marked returns the count with which a letter was replayed, 0 where it was not.
+func (q *Queue) marked(ctx context.Context, seq uint64) (int, error) {
 	kv, err := q.Bus.KV(ctx, contract.KVLedger)
 	if err != nil {
-		return false, err
+		return 0, err
 	}
-	_, err = kv.Get(ctx, markKey(l.Seq))
+	e, err := kv.Get(ctx, markKey(seq))
 	if errors.Is(err, bus.ErrNotFound) {
-		return false, nil
+		return 0, nil
 	}
-	return err == nil, err
+	if err != nil {
+		return 0, err
+	}
+	n, err := strconv.Atoi(string(e.Value))
+	if err != nil {
+		return 0, fmt.Errorf("read the mark of dead letter %d: %w", seq, err)
+	}
+	return n, nil
 }
 
 // markKey names the mark of a replayed letter in the ledger. No file_id has a dot.
 func markKey(seq uint64) string { return "dlq." + strconv.FormatUint(seq, 10) }
 
 // markReplayed writes down that a letter was replayed, as the given count of its document.
-func (q *DeadLetters) markReplayed(ctx context.Context, l *Letter, count int) error {
+func (q *Queue) markReplayed(ctx context.Context, l *Letter, count int) error {
 	if err := q.Ledger.Replaying(ctx, l.FileID, count); err != nil {
 		return err
 	}
@@ -201,7 +177,7 @@ func (q *DeadLetters) markReplayed(ctx context.Context, l *Letter, count int) er
 }
 
 // count returns the highest replay count that the ledger knows of a document.
-func (q *DeadLetters) count(ctx context.Context, fileID string) (int, error) {
+func (q *Queue) count(ctx context.Context, fileID string) (int, error) {
 	e, err := q.Ledger.Read(ctx, fileID)
 	if errors.Is(err, bus.ErrNotFound) {
 		return 0, nil
@@ -210,7 +186,7 @@ func (q *DeadLetters) count(ctx context.Context, fileID string) (int, error) {
 }
 
 // get reads one dead letter with its body.
-func (q *DeadLetters) get(ctx context.Context, seq uint64) (Letter, []byte, error) {
+func (q *Queue) get(ctx context.Context, seq uint64) (Letter, []byte, error) {
 	m, err := q.Bus.Get(ctx, contract.StreamDLQ, seq)
 	if errors.Is(err, bus.ErrNotFound) {
 		return Letter{}, nil, fmt.Errorf("%d: %w", seq, ErrNoLetter)
@@ -218,12 +194,12 @@ func (q *DeadLetters) get(ctx context.Context, seq uint64) (Letter, []byte, erro
 	if err != nil {
 		return Letter{}, nil, err
 	}
-	return ReadLetter(m), m.Body, nil
+	return Read(m), m.Body, nil
 }
 
 // Show returns one dead letter and its body: by sequence, or the newest of a file_id. Where
 // the body is an object it is read from there, unless the object is gone. Error: ErrNoLetter.
-func (q *DeadLetters) Show(ctx context.Context, seq uint64, fileID string) (Letter, []byte, error) {
+func (q *Queue) Show(ctx context.Context, seq uint64, fileID string) (Letter, []byte, error) {
 	if seq == 0 {
 		found, err := q.scan(ctx, Filter{FileID: fileID})
 		if err != nil {
@@ -252,8 +228,8 @@ func (q *DeadLetters) Show(ctx context.Context, seq uint64, fileID string) (Lett
 }
 
 // object reads the body of a dead letter that is an object.
-func (q *DeadLetters) object(ctx context.Context, name string) ([]byte, error) {
-	ref, ok := parseRef(name)
+func (q *Queue) object(ctx context.Context, name string) ([]byte, error) {
+	ref, ok := store.ParseRef(name)
 	if !ok {
 		return nil, fmt.Errorf("header %s is %q, which names no object", contract.HeaderObject, name)
 	}
@@ -270,7 +246,7 @@ func (q *DeadLetters) object(ctx context.Context, name string) ([]byte, error) {
 
 // Remove deletes dead letters for good, oldest first, and returns how many it deleted. One
 // that is gone already counts as deleted.
-func (q *DeadLetters) Remove(ctx context.Context, letters []Letter) (int, error) {
+func (q *Queue) Remove(ctx context.Context, letters []Letter) (int, error) {
 	kv, err := q.Bus.KV(ctx, contract.KVLedger)
 	if err != nil {
 		return 0, err
@@ -287,32 +263,4 @@ func (q *DeadLetters) Remove(ctx context.Context, letters []Letter) (int, error)
 		}
 	}
 	return len(letters), nil
-}
-
-// Count is how many dead letters one stage has for one reason.
-type Count struct {
-	Stage  contract.Stage  `json:"stage"`
-	Reason contract.Reason `json:"reason"`
-	Count  int             `json:"count"`
-}
-
-// CountLetters counts letters by stage and reason, in the order of the line.
-func CountLetters(letters []Letter) []Count {
-	var counts []Count
-	for i := range letters {
-		l := &letters[i]
-		at := slices.IndexFunc(counts, func(c Count) bool { return c.Stage == l.Stage && c.Reason == l.Reason })
-		if at < 0 {
-			at = len(counts)
-			counts = append(counts, Count{Stage: l.Stage, Reason: l.Reason})
-		}
-		counts[at].Count++
-	}
-	slices.SortStableFunc(counts, func(a, b Count) int {
-		if d := slices.Index(contract.Stages(), a.Stage) - slices.Index(contract.Stages(), b.Stage); d != 0 {
-			return d
-		}
-		return strings.Compare(string(a.Reason), string(b.Reason))
-	})
-	return counts
 }

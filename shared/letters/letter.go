@@ -1,4 +1,4 @@
-package operate
+package letters
 
 import (
 	"fmt"
@@ -19,6 +19,7 @@ type Letter struct {
 	Stage    contract.Stage  `json:"stage"`
 	Reason   contract.Reason `json:"reason"`
 	Error    string          `json:"error"`
+	Group    string          `json:"group"` // the id of its Group
 	FileID   string          `json:"file_id"`
 	Task     string          `json:"task,omitzero"`
 	Provider string          `json:"provider,omitzero"`
@@ -44,8 +45,8 @@ type Origin struct {
 	Time    string `json:"time,omitzero"`
 }
 
-// ReadLetter reads a message of LLM_DLQ. What it does not understand stays empty.
-func ReadLetter(m *bus.Stored) Letter {
+// Read reads a message of LLM_DLQ. What it does not understand stays empty.
+func Read(m *bus.Stored) Letter {
 	d := doc.FromMessage(m)
 	h := m.Header
 	l := Letter{
@@ -65,14 +66,15 @@ func ReadLetter(m *bus.Stored) Letter {
 	rest := strings.TrimPrefix(m.Subject, contract.RootDLQ+".")
 	stage, reason, _ := strings.Cut(rest, ".")
 	l.Stage, l.Reason = contract.Stage(stage), contract.Reason(reason)
+	l.Group = groupID(l.Stage, l.Reason, Shape(l.Error))
 	return l
 }
 
 // Header returns the headers of the message. Callers do not change it.
 func (l *Letter) Header() bus.Header { return l.header }
 
-// objects names the objects that hold the dead letter.
-func (l *Letter) objects() []store.Ref {
+// Objects names the objects that hold the dead letter.
+func (l *Letter) Objects() []store.Ref {
 	var refs []store.Ref
 	if l.Name != "" {
 		refs = append(refs, store.Ref{
@@ -80,15 +82,8 @@ func (l *Letter) objects() []store.Ref {
 			Key:    fmt.Sprintf("%s/%s/%s/%s", l.Stage, l.Reason, doc.Date(l.FailedAt), l.Name),
 		})
 	}
-	if r, ok := parseRef(l.Object); ok {
+	if r, ok := store.ParseRef(l.Object); ok {
 		refs = append(refs, r)
 	}
 	return refs
-}
-
-// parseRef reads bucket/key.
-func parseRef(s string) (store.Ref, bool) {
-	bucket, key, _ := strings.Cut(s, "/")
-	r := store.Ref{Bucket: bucket, Key: key}
-	return r, s != "" && store.CheckRef(r) == nil
 }

@@ -1,4 +1,4 @@
-package operate
+package letters
 
 import (
 	"testing"
@@ -44,6 +44,7 @@ func TestDeadLettersAreSelected(t *testing.T) {
 		{"by reason", Filter{Reason: contract.ReasonExhausted}, []uint64{2, 5}},
 		{"by stage and reason", Filter{Stage: contract.Enrich, Reason: contract.ReasonSchema}, nil},
 		{"by file_id", Filter{FileID: "d", All: true}, []uint64{4, 5}},
+		{"by group", Filter{Group: Read(s.last(contract.StreamDLQ)).Group}, []uint64{5}},
 		{"since", Filter{Since: time.Now().Add(-time.Hour)}, []uint64{2, 5}},
 		{"by sequence", Filter{Seqs: []uint64{5, 1, 1, 99}}, []uint64{1, 5}},
 		{"by sequence, replayed", Filter{Seqs: []uint64{3}}, nil},
@@ -62,6 +63,16 @@ func TestDeadLettersAreSelected(t *testing.T) {
 		{contract.Validate, contract.ReasonSchema, 1},
 		{contract.Enrich, contract.ReasonExhausted, 3},
 	}, CountLetters(letters))
+}
+
+func TestALetterWithoutAValidIDHidesNoOther(t *testing.T) {
+	t.Parallel()
+	s := setup(t)
+	s.bury(contract.Enrich, contract.ReasonExhausted, "a b", "{}", nil)
+	s.bury(contract.Enrich, contract.ReasonExhausted, "c", "{}", nil)
+	found, err := s.letters().List(t.Context(), Filter{})
+	require.NoError(t, err)
+	require.Equal(t, []uint64{1, 2}, seqs(found))
 }
 
 func TestAFilterNamesWhatDoesNotExist(t *testing.T) {
@@ -120,11 +131,11 @@ func TestRemoveDeletesOnlyWhatWasSelected(t *testing.T) {
 
 func TestALetterFromAStrangerIsReadAsFarAsItGoes(t *testing.T) {
 	t.Parallel()
-	l := ReadLetter(&bus.Stored{Subject: "llm.dlq", Header: bus.Header{
+	l := Read(&bus.Stored{Subject: "llm.dlq", Header: bus.Header{
 		contract.HeaderOriginSeq: "-1", contract.HeaderFailedAt: "yesterday", contract.HeaderAttempt: "x",
 		contract.HeaderTimeline: "@@", contract.HeaderObject: "../..",
 	}})
 	require.Zero(t, l.Origin.Seq)
-	require.Empty(t, l.objects())
+	require.Empty(t, l.Objects())
 	require.Equal(t, 1, l.Attempts)
 }

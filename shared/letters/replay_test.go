@@ -1,10 +1,12 @@
-package operate
+package letters
 
 import (
+	"context"
 	"errors"
 	"strconv"
 	"strings"
 	"testing"
+	"testing/synctest"
 
 	"github.com/stretchr/testify/require"
 
@@ -12,6 +14,7 @@ import (
 	"github.com/jobspy/millrace/shared/contract"
 	"github.com/jobspy/millrace/shared/doc"
 	"github.com/jobspy/millrace/shared/fault"
+	"github.com/jobspy/millrace/shared/inbox"
 	"github.com/jobspy/millrace/shared/ledger"
 	"github.com/jobspy/millrace/shared/store"
 )
@@ -19,11 +22,9 @@ import (
 // replay replays one dead letter and returns what was published.
 func (s *set) replay(seq uint64, r Replay) (Replayed, *bus.Stored, error) {
 	s.t.Helper()
-	var done Replayed
-	var failed error
-	require.NoError(s.t, s.letters().Replay(s.t.Context(), []Letter{{Seq: seq}}, r, func(one Replayed, err error) { done, failed = one, err }))
-	if failed != nil {
-		return done, nil, failed
+	done, err := s.letters().Send(s.t.Context(), seq, r)
+	if err != nil {
+		return done, nil, err
 	}
 	for _, stage := range contract.Stages() {
 		if strings.HasPrefix(done.Subject, contract.StageRoot(stage)+".") {
@@ -50,7 +51,7 @@ func TestAReplayIsTheSameWorkAgain(t *testing.T) {
 	require.Equal(t, "a:replay:0:r1", id)
 	require.Equal(t, bus.Header{
 		contract.HeaderFileID: "a", contract.HeaderTask: "job_extraction", contract.HeaderProvider: "openai",
-		contract.HeaderLane: "normal", contract.HeaderName: "a.json", contract.HeaderSHA256: sum(body),
+		contract.HeaderLane: "normal", contract.HeaderName: "a.json", contract.HeaderSHA256: doc.Sum([]byte(body)),
 		contract.HeaderTimeline: "ingest@1737988252000+3*1", contract.HeaderTrace: "00-aa-bb-01",
 		contract.HeaderReplayOf: strconv.FormatUint(seq, 10), contract.HeaderReplayCount: "1",
 	}, m.Header)
@@ -84,6 +85,25 @@ func TestAReplayThatTheBrokerHasAlreadyIsAnError(t *testing.T) {
 	require.NoError(t, err)
 	_, _, err = s.replay(seq, Replay{})
 	require.ErrorIs(t, err, ErrReplayed)
+}
+
+func TestADocumentIsReplayedOnlySoOften(t *testing.T) {
+	t.Parallel()
+	s := setup(t)
+	s.accept("a", "{}")
+	seq := s.bury(contract.Enrich, contract.ReasonExhausted, "a", "{}", bus.Header{contract.HeaderReplayCount: "1"})
+	q := s.letters()
+	q.MaxReplays = 3
+	for range 2 {
+		_, err := q.Send(t.Context(), seq, Replay{})
+		require.NoError(t, err)
+	}
+	_, err := q.Send(t.Context(), seq, Replay{})
+	require.ErrorIs(t, err, ErrTooMany)
+	require.ErrorContains(t, err, "has been replayed 3 times, REPLAY_MAX is 3")
+	info, err := s.bus.Info(t.Context(), contract.StageStream(contract.Enrich))
+	require.NoError(t, err)
+	require.Equal(t, uint64(2), info.Messages)
 }
 
 func TestAReplayOfADocumentThatTheLedgerForgotIsHiddenToo(t *testing.T) {
@@ -197,7 +217,7 @@ func TestAReplayOfAnObject(t *testing.T) {
 	t.Parallel()
 	s := setup(t)
 	claim := store.Ref{Bucket: contract.BucketProcessed, Key: contract.ClaimPrefix + "a/x.json"}
-	whole := envelope("a", `"`+strings.Repeat("x", claimBytes)+`"`)
+	whole := envelope("a", `"`+strings.Repeat("x", inbox.MaxMessage)+`"`)
 	require.Empty(t, s.store.Put(t.Context(), store.Object{Ref: claim, Body: []byte(whole)}))
 	object := bus.Header{contract.HeaderObject: claim.String()}
 
@@ -217,7 +237,7 @@ func TestAReplayOfAnObject(t *testing.T) {
 	}), Replay{Patch: []byte(`{"metadata":{"user_id":"u"}}`)})
 	require.NoError(t, err)
 	require.Equal(t, "llm-processed/_claim/a/a-replay-r3.json", m.Header[contract.HeaderObject])
-	ref, _ := parseRef(m.Header[contract.HeaderObject])
+	ref, _ := store.ParseRef(m.Header[contract.HeaderObject])
 	o, err := s.store.Get(t.Context(), ref)
 	require.NoError(t, err)
 	require.Contains(t, string(o.Body), `"user_id":"u"`)
@@ -235,32 +255,6 @@ func TestAReplayOfAnObject(t *testing.T) {
 	require.ErrorIs(t, err, store.ErrNotFound)
 }
 
-func TestAReplayStopsWhenTheBrokerIsGone(t *testing.T) {
-	t.Parallel()
-	s := setup(t)
-	var letters []Letter
-	for _, id := range []string{"a", "b", "c"} {
-		letters = append(letters, Letter{Seq: s.bury(contract.Enrich, contract.ReasonExhausted, id, "{}", nil)})
-	}
-	q := s.letters()
-	q.Bus = &unsure{Bus: s.bus, left: 1, err: fault.Down(bus.ErrFull)}
-	n, failed := 0, 0
-	count := func(_ Replayed, err error) {
-		n++
-		if err != nil {
-			failed++
-		}
-	}
-	require.NoError(t, q.Replay(t.Context(), letters, Replay{}, count))
-	require.Equal(t, []int{3, 1}, []int{n, failed}, "a full queue is a matter of one document")
-
-	n = 0
-	q.Bus = &unsure{Bus: s.bus, left: publishTries, err: fault.Down(errors.New("no answer"))}
-	err := q.Replay(t.Context(), letters, Replay{}, count)
-	require.ErrorContains(t, err, "stopped after dead letter")
-	require.Equal(t, 1, n)
-}
-
 func TestRates(t *testing.T) {
 	t.Parallel()
 	for in, want := range map[string]float64{"10/s": 10, "5": 5, "90/m": 1.5, "3600/h": 1} {
@@ -272,4 +266,33 @@ func TestRates(t *testing.T) {
 		_, err := ParseRate(in)
 		require.Error(t, err, in)
 	}
+}
+
+// silent is a bus whose answers to publishes do not come.
+type silent struct{ bus.Bus }
+
+func (silent) Publish(context.Context, bus.Message) (bus.Receipt, error) {
+	return bus.Receipt{}, fault.Down(errors.New("no answer"))
+}
+
+func TestALetterIsMarkedOnlyWhenItsReplayIsConfirmed(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		s := setup(t)
+		s.accept("a", "{}")
+		seq := s.bury(contract.Enrich, contract.ReasonExhausted, "a", "{}", nil)
+		q := s.letters()
+		q.Bus = silent{s.bus}
+		_, err := q.Send(t.Context(), seq, Replay{})
+		require.ErrorContains(t, err, "no answer")
+		left, err := q.List(t.Context(), Filter{})
+		require.NoError(t, err)
+		require.Equal(t, []uint64{seq}, seqs(left), "nothing is marked")
+		done, err := s.letters().Send(t.Context(), seq, Replay{})
+		require.NoError(t, err)
+		require.Equal(t, 1, done.Count, "and no replay is counted")
+		left, err = q.List(t.Context(), Filter{})
+		require.NoError(t, err)
+		require.Empty(t, left)
+	})
 }

@@ -1,4 +1,4 @@
-package operate
+package letters
 
 import (
 	"context"
@@ -9,6 +9,7 @@ import (
 	"github.com/jobspy/millrace/shared/codec"
 	"github.com/jobspy/millrace/shared/contract"
 	"github.com/jobspy/millrace/shared/doc"
+	"github.com/jobspy/millrace/shared/inbox"
 	"github.com/jobspy/millrace/shared/store"
 )
 
@@ -68,7 +69,7 @@ func withoutSums(body, patch []byte) ([]byte, error) {
 
 // checkIn stores the body of a replay that is too large for a message where its stage looks
 // for it.
-func (q *DeadLetters) checkIn(ctx context.Context, m *bus.Message, l *Letter, to contract.Stage, count int) error {
+func (q *Queue) checkIn(ctx context.Context, m *bus.Message, l *Letter, to contract.Stage, count int) error {
 	s, err := q.Store(ctx)
 	if err != nil {
 		return fmt.Errorf("%d bytes are too many for a message: %w", len(m.Body), err)
@@ -79,7 +80,7 @@ func (q *DeadLetters) checkIn(ctx context.Context, m *bus.Message, l *Letter, to
 	}
 	small := []byte(`{}`)
 	if to == contract.Ingest {
-		ref, err = keepInbox(ctx, s, l.FileID, m.Body)
+		ref, err = inbox.Keep(ctx, s, l.FileID, m.Body)
 	} else {
 		err = errors.Join(s.Put(ctx, store.Object{Ref: ref, Body: m.Body})...)
 	}

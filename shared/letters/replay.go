@@ -1,29 +1,26 @@
-package operate
+package letters
 
 import (
 	"context"
 	"errors"
 	"fmt"
-	"math"
 	"slices"
 	"strconv"
 	"strings"
 
-	"golang.org/x/time/rate"
-
 	"github.com/jobspy/millrace/shared/bus"
 	"github.com/jobspy/millrace/shared/contract"
 	"github.com/jobspy/millrace/shared/doc"
+	"github.com/jobspy/millrace/shared/inbox"
+	"github.com/jobspy/millrace/shared/store"
 )
 
 // Replay says how dead letters are sent through the line again.
 type Replay struct {
 	// Patch is a JSON merge patch on each body; nil means none.
-	Patch []byte
+	Patch []byte `json:"patch,omitzero"`
 	// To is the stage that gets them; empty means the one that failed.
-	To contract.Stage
-	// Rate bounds how many are sent in a second; 0 means no bound.
-	Rate float64
+	To contract.Stage `json:"to_stage,omitzero"`
 }
 
 // Replayed is what became of one replay.
@@ -35,73 +32,69 @@ type Replayed struct {
 	Error   string `json:"error,omitzero"`
 }
 
-// ErrReplayed says that the broker has this replay already.
-var ErrReplayed = errors.New("this replay has been published before")
+// What a caller may branch on.
+var (
+	// ErrReplayed says that the broker has this replay already.
+	ErrReplayed = errors.New("this replay has been published before")
+	// ErrTooMany says that a document has been replayed as often as it may be.
+	ErrTooMany = errors.New("too many replays")
+)
 
-// Replay sends dead letters through the line again, in their order, and calls report for
-// each. An error of one does not stop the others, unless the broker does not answer any more.
-func (q *DeadLetters) Replay(ctx context.Context, letters []Letter, r Replay, report func(Replayed, error)) error {
-	limit := rate.NewLimiter(rate.Inf, 1)
-	if r.Rate > 0 {
-		limit.SetLimit(rate.Limit(r.Rate))
-	}
-	for i := range letters {
-		if err := limit.Wait(ctx); err != nil {
-			return fmt.Errorf("replay: %w", err)
-		}
-		done := Replayed{Seq: letters[i].Seq, FileID: letters[i].FileID}
-		err := q.replay(ctx, letters[i].Seq, r, &done)
-		if err != nil {
-			done.Error = err.Error()
-		}
-		report(done, err)
-		if err != nil && unknown(err) {
-			return fmt.Errorf("stopped after dead letter %d: %w", done.Seq, err)
-		}
-	}
-	return nil
-}
-
-// replay sends one dead letter: it publishes, waits for the confirmation, and then marks the
-// original as replayed.
-func (q *DeadLetters) replay(ctx context.Context, seq uint64, r Replay, done *Replayed) error {
+// Send sends one dead letter through the line again: it publishes, waits for the confirmation,
+// and then marks the original as replayed. What is known of the replay is returned even with an
+// error.
+func (q *Queue) Send(ctx context.Context, seq uint64, r Replay) (Replayed, error) {
+	done := Replayed{Seq: seq}
 	l, body, err := q.get(ctx, seq)
 	if err != nil {
-		return err
+		return done, err
 	}
 	done.FileID = l.FileID
+	if done.Count, err = q.next(ctx, &l); err != nil {
+		return done, err
+	}
+	m, err := q.message(ctx, &l, body, r, done.Count)
+	if err != nil {
+		return done, err
+	}
+	done.Subject = m.Subject
+	receipt, err := bus.Insist(ctx, q.Bus, m)
+	if err != nil {
+		return done, err
+	}
+	if err := q.markReplayed(ctx, &l, done.Count); err != nil {
+		return done, fmt.Errorf("published, but not marked as replayed: %w", err)
+	}
+	if receipt.Duplicate {
+		return done, fmt.Errorf("%w, as message %d of %s", ErrReplayed, receipt.Seq, receipt.Stream)
+	}
+	return done, nil
+}
+
+// next returns the count with which a letter would be replayed now. Error: ErrTooMany.
+func (q *Queue) next(ctx context.Context, l *Letter) (int, error) {
 	if !doc.ValidID(l.FileID) {
-		return fmt.Errorf("the dead letter has no valid %s", contract.HeaderFileID)
+		return 0, fmt.Errorf("the dead letter has no valid %s", contract.HeaderFileID)
 	}
 	known, err := q.count(ctx, l.FileID)
 	if err != nil {
-		return err
+		return 0, err
 	}
-	done.Count = max(l.Replays, known) + 1
-	m, err := q.message(ctx, &l, body, r, done.Count)
-	if err != nil {
-		return err
-	}
-	done.Subject = m.Subject
-	receipt, err := publish(ctx, q.Bus, m)
-	if err != nil {
-		return err
-	}
-	if err := q.markReplayed(ctx, &l, done.Count); err != nil {
-		return fmt.Errorf("published, but not marked as replayed: %w", err)
-	}
-	if receipt.Duplicate {
-		return fmt.Errorf("%w, as message %d of %s", ErrReplayed, receipt.Seq, receipt.Stream)
+	n := max(l.Replays, known) + 1
+	return n, q.Allows(n)
+}
+
+// Allows says whether a replay may have a count. Error: ErrTooMany.
+func (q *Queue) Allows(count int) error {
+	if q.MaxReplays > 0 && count > q.MaxReplays {
+		return fmt.Errorf("%w: the document has been replayed %d times, REPLAY_MAX is %d", ErrTooMany, count-1, q.MaxReplays)
 	}
 	return nil
 }
 
 // message makes the message of a replay.
-func (q *DeadLetters) message(ctx context.Context, l *Letter, body []byte, r Replay, count int) (bus.Message, error) {
-	to := l.Stage
-	if r.To != "" {
-		to = r.To
-	}
+func (q *Queue) message(ctx context.Context, l *Letter, body []byte, r Replay, count int) (bus.Message, error) {
+	to := l.to(r)
 	subject, err := replaySubject(l, r.To)
 	if err != nil {
 		return bus.Message{}, err
@@ -114,25 +107,49 @@ func (q *DeadLetters) message(ctx context.Context, l *Letter, body []byte, r Rep
 	if r.Patch == nil && !moved && to == l.Stage {
 		return m, q.accepts(ctx, to, l.Object)
 	}
-	if l.Object != "" {
-		if body, err = q.object(ctx, l.Object); err != nil {
-			return m, err
-		}
-	}
-	if body, err = reshape(l, body, to, r.Patch, m.Header); err != nil {
+	if m.Body, err = q.reshaped(ctx, l, body, r, m.Header); err != nil {
 		return m, err
 	}
-	m.Body = body
 	delete(m.Header, contract.HeaderObject)
-	if len(body) > claimBytes {
+	if len(m.Body) > inbox.MaxMessage {
 		err = q.checkIn(ctx, &m, l, to, count)
 	}
 	return m, err
 }
 
+// reshaped returns the whole body of a replay that is not what failed, and changes the headers
+// that speak of it.
+func (q *Queue) reshaped(ctx context.Context, l *Letter, body []byte, r Replay, h bus.Header) ([]byte, error) {
+	if l.Object != "" {
+		var err error
+		if body, err = q.object(ctx, l.Object); err != nil {
+			return nil, err
+		}
+	}
+	return reshape(l, body, l.to(r), r.Patch, h)
+}
+
+// Preview returns which stage a replay of a letter would go to, and its whole body.
+func (q *Queue) Preview(ctx context.Context, seq uint64, r Replay) (to contract.Stage, body []byte, err error) {
+	l, body, err := q.get(ctx, seq)
+	if err != nil {
+		return "", nil, err
+	}
+	body, err = q.reshaped(ctx, &l, body, r, replayHeaders(&l, 0))
+	return l.to(r), body, err
+}
+
+// to returns the stage that gets the letter's replay.
+func (l *Letter) to(r Replay) contract.Stage {
+	if r.To != "" {
+		return r.To
+	}
+	return l.Stage
+}
+
 // accepts says what is wrong with an object that a stage is sent: only under its own prefix
 // a stage takes one, and it has to be there.
-func (q *DeadLetters) accepts(ctx context.Context, to contract.Stage, object string) error {
+func (q *Queue) accepts(ctx context.Context, to contract.Stage, object string) error {
 	if object == "" {
 		return nil
 	}
@@ -140,7 +157,7 @@ func (q *DeadLetters) accepts(ctx context.Context, to contract.Stage, object str
 	if to == contract.Ingest {
 		bucket, prefix = contract.BucketRaw, contract.InboxPrefix
 	}
-	ref, ok := parseRef(object)
+	ref, ok := store.ParseRef(object)
 	if !ok || ref.Bucket != bucket || !strings.HasPrefix(ref.Key, prefix) {
 		return fmt.Errorf("the body is the object %q, and stage %s takes objects only under %s/%s", object, to, bucket, prefix)
 	}
@@ -206,16 +223,10 @@ func replayHeaders(l *Letter, count int) bus.Header {
 	return h
 }
 
-// ParseRate reads a rate such as 10/s, 90/m or 5, which is per second.
-func ParseRate(s string) (float64, error) {
-	number, unit, _ := strings.Cut(s, "/")
-	n, err := strconv.ParseFloat(number, 64)
-	per, known := map[string]float64{"": 1, "s": 1, "m": 60, "h": 3600}[unit]
-	if err != nil || !known || math.IsNaN(n) || n <= 0 || n > maxRate {
-		return 0, fmt.Errorf("rate %q is not of the form 10/s, 90/m or 500/h", s)
+// token returns s where it is valid, else the word for what is not known.
+func token(valid func(string) bool, s string) string {
+	if valid(s) {
+		return s
 	}
-	return n / per, nil
+	return contract.Unknown
 }
-
-// maxRate is the highest rate that can be asked for; no broker takes as many.
-const maxRate = 1e6
