@@ -15,6 +15,7 @@ import (
 	"github.com/jobspy/millrace/shared/contract"
 	"github.com/jobspy/millrace/shared/doc"
 	"github.com/jobspy/millrace/shared/ledger"
+	"github.com/jobspy/millrace/shared/slot"
 	"github.com/jobspy/millrace/shared/stage"
 	"github.com/jobspy/millrace/shared/topology"
 )
@@ -81,6 +82,33 @@ func TestADocumentThatMayHaveCrashedItsProcessRunsAlone(t *testing.T) {
 	}))
 	r.until("LLM_ENRICH", 21)
 	require.Zero(t, together.Load())
+}
+
+// What runs alone gives its slot away while it waits for the broker, and those who wait for it to
+// end must not keep all of them.
+func TestADocumentThatRunsAloneGetsItsSlotBack(t *testing.T) {
+	t.Parallel()
+	b := bustest.JetStream(t, topology.Options{})
+	sender := &rig{t: t, bus: b}
+	sender.send(envelope("suspect"))
+	deliver(t, b, 2)
+	for i := range 20 {
+		sender.send(envelope(fmt.Sprintf("f%d", i)))
+	}
+	r := setup(t, options{bus: b}, handle(func(ctx context.Context, in *doc.Document) ([]stage.Output, error) {
+		if in.Metadata.FileID != "suspect" {
+			return next(in), nil
+		}
+		resume := slot.Pause(ctx)
+		for began := time.Now(); time.Since(began) < 200*time.Millisecond; { // the others come as far as they can
+			othersInHand(t, b)
+		}
+		if resume(); ctx.Err() != nil {
+			t.Error("the slot did not come back in time")
+		}
+		return next(in), nil
+	}))
+	r.until("LLM_ENRICH", 21)
 }
 
 func TestWhatWasDeliveredTooOften(t *testing.T) {

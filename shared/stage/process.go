@@ -158,10 +158,10 @@ func (r *Runner) attempt(ctx context.Context, w *work, d *doc.Document) (outs []
 		if err := r.markAlone(ctx, w); err != nil {
 			return nil, err
 		}
-		r.Process.alone.Lock()
+		locked(ctx, r.Process.alone.Lock)
 		defer r.Process.alone.Unlock()
 	case !lasting: // else what is suspect, and all behind it, would wait as long
-		r.Process.alone.RLock()
+		locked(ctx, r.Process.alone.RLock)
 		defer r.Process.alone.RUnlock()
 	}
 	limited, cancel := context.WithTimeout(ctx, limit)
@@ -179,6 +179,13 @@ func (r *Runner) attempt(ctx context.Context, w *work, d *doc.Document) (outs []
 		err = fmt.Errorf("not done within %s: %w", limit, context.DeadlineExceeded)
 	}
 	return outs, err
+}
+
+// locked waits for a lock without keeping the slot meanwhile: whoever has the lock may have paused,
+// and need one to go on.
+func locked(ctx context.Context, lock func()) {
+	defer slot.Pause(ctx)()
+	lock()
 }
 
 // limit returns how long one attempt at d may take, and whether that is for d alone to say.
