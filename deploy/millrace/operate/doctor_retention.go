@@ -13,9 +13,18 @@ func retention(r policy.Retention) string {
 		name string
 		span policy.Span
 	}{
-		{"raw", r.Raw}, {"validated", r.Validated}, {"enriched", r.Enriched}, {"standardized", r.Standardized}, {"results", r.Results},
-		{"scraped", r.Scraped}, {"exports", r.Exports}, {"inbox", r.Inbox}, {"claims", r.Claims},
-		{"daily", r.Daily}, {"weekly", r.Weekly}, {"monthly", r.Monthly},
+		{"raw", r.Raw},
+		{"validated", r.Validated},
+		{"enriched", r.Enriched},
+		{"standardized", r.Standardized},
+		{"results", r.Results},
+		{"scraped", r.Scraped},
+		{"exports", r.Exports},
+		{"inbox", r.Inbox},
+		{"claims", r.Claims},
+		{"daily", r.Daily},
+		{"weekly", r.Weekly},
+		{"monthly", r.Monthly},
 	} {
 		if one.span != policy.Keep && one.span != "" {
 			all = append(all, one.name+" "+string(one.span))

@@ -32,11 +32,15 @@ func TestTheDoctorSaysWhichBucketsKeepVersions(t *testing.T) {
 	}{
 		{"none", nil, OK, "no bucket keeps older versions of objects"},
 		{
-			"one, until a rule removes them", map[string]store.Versions{contract.BucketRaw: {Kept: true, Expire: true}}, OK,
+			"one, until a rule removes them",
+			map[string]store.Versions{contract.BucketRaw: {Kept: true, Expire: true}},
+			OK,
 			"acme-raw keep older versions until their lifecycle rules remove them",
 		},
 		{
-			"two, one of them for ever", map[string]store.Versions{contract.BucketRaw: {Kept: true}, contract.BucketJobs: {Kept: true, Expire: true}}, Warn,
+			"two, one of them for ever",
+			map[string]store.Versions{contract.BucketRaw: {Kept: true}, contract.BucketJobs: {Kept: true, Expire: true}},
+			Warn,
 			"acme-raw keep all older versions for ever: what retention removes frees no room",
 		},
 	}
