@@ -55,6 +55,10 @@ build: ## all binaries into bin/
 run: build ## build, start everything in one process, feed the samples, stay up
 	bin/millrace up --data .millrace --sample
 
+.PHONY: cluster
+cluster: $(NATS_SERVER_BIN) ## three brokers that keep three copies, on this machine, until Ctrl-C
+	NATS_SERVER_BIN=$(NATS_SERVER_BIN) deploy/nats/cluster/start
+
 .PHONY: clean
 clean: ## remove what was built (bin/, .cache/), not the data in .millrace/
 	rm -rf bin .cache

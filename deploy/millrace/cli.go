@@ -70,6 +70,8 @@ type cli struct {
 	Replay      replayCmd      `cmd:"" help:"Refill the line from the bucket of raw documents or from the archive."`
 	Config      configCmd      `cmd:"" help:"Show or change the policy that is taken up without a restart."`
 	Store       storeCmd       `cmd:"" help:"Find out what the object store can do."`
+	Backup      backupCmd      `cmd:"" help:"Copy what the broker holds into a folder."`
+	Restore     restoreCmd     `cmd:"" help:"Put a backup of the broker back."`
 	Archive     archiveCmd     `cmd:"" help:"Bring the archive up to date, look at it, prove it, restore from it, remove what is over its time."`
 	Doctor      doctorCmd      `cmd:"" help:"Prove the settings that keep data."`
 	Bench       benchCmd       `cmd:"" help:"Measure the line's rate and latency beside the limits."`

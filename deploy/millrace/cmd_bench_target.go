@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"os"
+	"strings"
 	"time"
 
 	"github.com/rs/zerolog"
@@ -109,7 +110,8 @@ func hostOf(ctx context.Context, b *bus.JetStream, monitor string) bench.Host {
 	if monitor == "" {
 		return h
 	}
-	always, every, err := operate.ReadSync(ctx, monitor)
+	first, _, _ := strings.Cut(monitor, ",") // the brokers of a cluster share their settings
+	always, every, err := operate.ReadSync(ctx, first)
 	switch {
 	case err != nil:
 		h.Sync = "sync not known: " + err.Error()

@@ -10,13 +10,13 @@ import (
 // doctorCmd checks a set-up.
 type doctorCmd struct {
 	Conn    connection `embed:""`
-	Monitor string     `help:"Monitoring address of the broker, instead of NATS_MONITOR_URL." placeholder:"URL"`
+	Monitor string     `help:"Monitoring address of the broker, or of each of a cluster separated by commas, instead of NATS_MONITOR_URL." placeholder:"URL"`
 	JSON    bool       `help:"Print one JSON array."`
 }
 
 // Help is shown by millrace doctor --help.
 func (*doctorCmd) Help() string {
-	return `Checks broker (version, sync, streams and consumers, clock), object store (buckets, capabilities, a test object, clock) and the disk of --data. It changes nothing and leaves nothing behind. The exit code is 1 where a check fails.
+	return `Checks broker (version, sync, streams and consumers against the plan, messages that nobody delivers, room, copies in a cluster, policy and retention, when credentials and certificates expire, clock), object store (buckets, capabilities, versions, a test object, clock) and the disk of --data. It changes nothing and leaves nothing behind. The exit code is 1 where a check fails.
 
 Examples:
   millrace doctor
@@ -36,7 +36,7 @@ func (c *doctorCmd) Run(ctx context.Context, g *globals) error {
 	d := operate.Doctor{
 		Bus:  g.bus,
 		S3:   func(ctx context.Context) (operate.ProbedStore, error) { return g.store(ctx) },
-		Plan: topology.Plan(o), MonitorURL: monitor, Data: g.data,
+		Plan: topology.Plan(o), NATS: g.common.NATS, MonitorURL: monitor, Data: g.data,
 	}
 	checks := d.Run(ctx)
 	failed := false

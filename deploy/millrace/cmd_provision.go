@@ -25,7 +25,7 @@ type provisionCmd struct {
 
 // Help is shown by millrace provision --help.
 func (*provisionCmd) Help() string {
-	return `It can be run again at any time: it makes what is missing, brings settings in line and deletes nothing. STREAM_REPLICAS says how many servers of a cluster keep each message (1). A line without a storage policy gets one: that of --storage, else the built-in one with the views of STORE_VIEWS.
+	return `It can be run again at any time: it makes what is missing, brings settings in line and deletes nothing, but that LLM_TIMELINE begins anew where STREAM_REPLICAS goes from 1 to more. STREAM_REPLICAS says how many servers of a cluster keep each message (1); restart the stages when it has changed. A line without a storage policy gets one: that of --storage, else the built-in one with the views of STORE_VIEWS.
 
 Examples:
   millrace provision

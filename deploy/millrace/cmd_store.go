@@ -106,6 +106,9 @@ func (p *probed) print(g *globals) error {
 		}
 		t.row(one.Name, answer)
 	}
+	if p.Can.Versioned {
+		t.row("this bucket", "keeps what is replaced and deleted as older versions")
+	}
 	t.row("single put", fmt.Sprintf("%.1f ms (median)", float64(p.Timings.PutP50.Microseconds())/1000))
 	t.row("parallel puts", fmt.Sprintf("%.0f a second", p.Timings.ParallelPuts))
 	batched := "-"

@@ -122,6 +122,16 @@ type objectStore struct {
 // Probe implements operate.ProbedStore.
 func (o *objectStore) Probe(ctx context.Context) (store.Capabilities, error) { return o.s3.Probe(ctx) }
 
+// Versions implements store.Versioner.
+func (o *objectStore) Versions(ctx context.Context, bucket string) (store.Versions, error) {
+	return o.s3.Versions(ctx, o.names.Physical(bucket))
+}
+
+// Erase implements store.Versioner.
+func (o *objectStore) Erase(ctx context.Context, bucket, prefix string) error {
+	return o.s3.Erase(ctx, o.names.Physical(bucket), prefix)
+}
+
 // GetRange implements store.Ranger.
 func (o *objectStore) GetRange(ctx context.Context, r store.Ref, offset, n int64) ([]byte, error) {
 	return store.GetRange(ctx, o.Store, r, offset, n)

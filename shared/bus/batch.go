@@ -11,7 +11,6 @@ import (
 
 	"github.com/jobspy/millrace/shared/codec"
 	"github.com/jobspy/millrace/shared/fault"
-	"github.com/jobspy/millrace/shared/slot"
 )
 
 const (
@@ -63,7 +62,7 @@ func (b *batches) read(ctx context.Context, seq uint64) (found []*Stored, more b
 			continue // of a batch that was left early
 		}
 		if m.Header == nil {
-			return b.unreadable(ctx, found, seq)
+			return b.alone(ctx, found, seq)
 		}
 		if s := directStored(b.stream, m, true); s != nil {
 			found = append(found, s)
@@ -86,8 +85,8 @@ func (b *batches) end(found []*Stored, m *nats.Msg) ([]*Stored, bool, error) {
 	}
 }
 
-// unreadable goes on behind a message whose headers cannot be read: it is fetched alone.
-func (b *batches) unreadable(ctx context.Context, found []*Stored, seq uint64) ([]*Stored, bool, error) {
+// alone adds the next message as the leader has it, such as one whose headers cannot be read.
+func (b *batches) alone(ctx context.Context, found []*Stored, seq uint64) ([]*Stored, bool, error) {
 	s, err := b.j.get(ctx, b.stream, getRequest{Seq: seq, NextFor: b.filter})
 	if errors.Is(err, ErrNotFound) {
 		return found, false, nil
@@ -96,6 +95,15 @@ func (b *batches) unreadable(ctx context.Context, found []*Stored, seq uint64) (
 		return nil, false, err
 	}
 	return append(found, s), true, nil
+}
+
+// behind adds what the leader has behind the end of a batch from sequence seq on: the batch may
+// have come from a copy that does not know everything yet.
+func (b *batches) behind(ctx context.Context, found []*Stored, seq uint64) ([]*Stored, bool, error) {
+	if len(found) > 0 {
+		seq = found[len(found)-1].Seq + 1
+	}
+	return b.alone(ctx, found, seq)
 }
 
 func (b *batches) receive(ctx context.Context) (*nats.Msg, error) {
@@ -108,27 +116,19 @@ func (b *batches) receive(ctx context.Context) (*nats.Msg, error) {
 	return m, nil
 }
 
-// direct reads one message: the newest on subject where that is set, else as req says.
-func (j *JetStream) direct(ctx context.Context, stream, subject string, req getRequest) (*Stored, error) {
-	to, body := "$JS.API.DIRECT.GET."+stream, []byte(nil)
-	if subject != "" {
-		to += "." + subject
-	} else {
-		var err error
-		if body, err = codec.Marshal(req); err != nil {
-			return nil, fmt.Errorf("write the request: %w", err)
-		}
-	}
-	defer slot.Pause(ctx)()
+// direct reads the newest message on a subject. Where several servers keep the stream, it may
+// be that of a moment ago.
+func (j *JetStream) direct(ctx context.Context, stream, subject string) (*Stored, error) {
 	ctx, cancel := context.WithTimeout(ctx, answerTimeout)
 	defer cancel()
-	m, err := j.nc.RequestWithContext(ctx, to, body)
+	m, err := j.ask(ctx, &nats.Msg{Subject: "$JS.API.DIRECT.GET." + stream + "." + subject})
 	if errors.Is(err, nats.ErrNoResponders) {
 		err = ErrNoStream
 	}
 	if err != nil {
 		return nil, fault.Down(err)
 	}
+	j.link.heard()
 	if s := directStored(stream, m, false); s != nil {
 		return s, nil
 	}

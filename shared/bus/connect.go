@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"strings"
 	"sync"
 	"time"
@@ -25,8 +26,8 @@ const (
 	// reconnectWait and reconnectJitter are the pause between two tries to reconnect.
 	reconnectWait   = 500 * time.Millisecond
 	reconnectJitter = 500 * time.Millisecond
-	// pingInterval and maxPings bound how long a dead connection goes unnoticed: 30 s.
-	pingInterval = 10 * time.Second
+	// pingInterval and maxPings bound how long a dead connection goes unnoticed: 6 s.
+	pingInterval = 2 * time.Second
 	maxPings     = 2
 )
 
@@ -64,6 +65,7 @@ type JetStream struct {
 	closed    chan struct{}
 
 	gather *gatherer
+	link   *link
 
 	mu      sync.Mutex
 	running map[*puller]struct{}
@@ -78,6 +80,7 @@ func Connect(ctx context.Context, s Settings) (*JetStream, error) {
 		log:       s.Log,
 		connected: make(chan struct{}, 1),
 		closed:    make(chan struct{}),
+		link:      newLink(),
 		running:   make(map[*puller]struct{}),
 	}
 	j.gather = &gatherer{j: j, baskets: map[string]*basket{}}
@@ -118,6 +121,7 @@ func (j *JetStream) options(s Settings) ([]nats.Option, error) {
 		nats.PermissionErrOnSubscribe(true),
 		nats.PingInterval(pingInterval),
 		nats.MaxPingsOutstanding(maxPings),
+		nats.FlusherTimeout(writeTimeout),
 		nats.DrainTimeout(drainTimeout),
 		nats.ConnectHandler(func(*nats.Conn) { j.connected <- struct{}{} }),
 		nats.ReconnectHandler(j.reconnected),
@@ -127,6 +131,8 @@ func (j *JetStream) options(s Settings) ([]nats.Option, error) {
 	}
 	if s.InProcess != nil {
 		opts = append(opts, nats.InProcessServer(s.InProcess))
+	} else {
+		opts = append(opts, nats.SetCustomDialer(&dialer{net.Dialer{Timeout: dialTimeout}}))
 	}
 	if s.CredsFile != "" {
 		opts = append(opts, nats.UserCredentials(s.CredsFile))
@@ -177,6 +183,7 @@ func (j *JetStream) awaitFirst(ctx context.Context, wait time.Duration) error {
 // reconnected makes every Consume ask again: the broker forgot what it was asked before.
 func (j *JetStream) reconnected(nc *nats.Conn) {
 	j.log.Info().Str("server", nc.ConnectedServerName()).Msg("broker connection is back")
+	j.link.renew()
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	for p := range j.running {
@@ -185,6 +192,7 @@ func (j *JetStream) reconnected(nc *nats.Conn) {
 }
 
 func (j *JetStream) disconnected(_ *nats.Conn, err error) {
+	j.link.lose()
 	if err == nil {
 		return // we closed it
 	}

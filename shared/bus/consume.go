@@ -209,6 +209,7 @@ func (p *puller) take(m *nats.Msg) {
 	}
 	s.left = max(s.left-1, 0)
 	p.refused = false
+	p.j.link.heard()
 	d := newDelivery(p, m)
 	if d == nil {
 		return
@@ -236,6 +237,7 @@ func (p *puller) status(s *request, m *nats.Msg) {
 	s.left = 0
 	if code == statusTimeout {
 		p.refused = false
+		p.j.link.heard()
 		return
 	}
 	p.refuse(s, code+" "+m.Header.Get(headerDescription), nil)
@@ -245,6 +247,7 @@ func (p *puller) status(s *request, m *nats.Msg) {
 func (p *puller) refuse(s *request, answer string, err error) {
 	s.left = 0
 	p.pause = time.Now().Add(pullPause)
+	p.j.unanswered()
 	if p.refused {
 		return
 	}
@@ -258,6 +261,7 @@ func (p *puller) lapse(now time.Time) {
 	for i := range p.slots {
 		if s := &p.slots[i]; s.left > 0 && !now.Before(s.deadline) {
 			s.left = 0
+			p.j.unanswered()
 		}
 	}
 	if p.ackWait <= 0 {

@@ -83,13 +83,14 @@ func (d *delivery) confirm(ctx context.Context, body []byte) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, answerTimeout)
 	defer cancel()
-	_, err := d.p.j.nc.RequestWithContext(ctx, d.reply, body)
+	_, err := d.p.j.ask(ctx, &nats.Msg{Subject: d.reply, Data: body})
 	if errors.Is(err, nats.ErrNoResponders) {
 		err = ErrNoConsumer
 	}
 	if err != nil {
 		return fault.Down(err)
 	}
+	d.p.j.link.heard()
 	d.settle()
 	return nil
 }

@@ -188,7 +188,7 @@ func (g *gatherer) batch(ctx context.Context, all []*gathered) (pubAck, error) {
 
 // commit sends the last message of a batch of n.
 func (g *gatherer) commit(ctx context.Context, m *nats.Msg, n int) (pubAck, error) {
-	reply, err := g.j.nc.RequestMsgWithContext(ctx, m)
+	reply, err := g.j.ask(ctx, m)
 	if err != nil {
 		return pubAck{}, err
 	}
@@ -199,6 +199,7 @@ func (g *gatherer) commit(ctx context.Context, m *nats.Msg, n int) (pubAck, erro
 	if err := codec.Unmarshal(reply.Data, &ack); err != nil {
 		return pubAck{}, fmt.Errorf("read the broker's answer: %w", err)
 	}
+	g.j.answered(ack.Error)
 	switch {
 	case ack.Error != nil:
 		return pubAck{}, ack.Error

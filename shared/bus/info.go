@@ -8,6 +8,7 @@ import (
 // streamInfo is what this package reads of the broker's description of a stream.
 type streamInfo struct {
 	Config struct {
+		Replicas  int   `json:"num_replicas"`
 		MsgTTL    bool  `json:"allow_msg_ttl"`
 		MarkerTTL int64 `json:"subject_delete_marker_ttl"` // nanoseconds
 	} `json:"config"`

@@ -11,6 +11,7 @@ import (
 	"github.com/nats-io/nats.go"
 
 	"github.com/jobspy/millrace/shared/fault"
+	"github.com/jobspy/millrace/shared/slot"
 )
 
 // What a bucket is in the broker: a stream whose subjects are keys.
@@ -32,6 +33,9 @@ type bucket struct {
 	stream  string
 	prefix  string
 	markers time.Duration // how long a deletion is remembered; 0 means for ever
+	// copies says that several servers keep the bucket. Any of them answers a direct get, with
+	// what it knows so far, so that only the leader may be asked.
+	copies bool
 }
 
 var _ KV = (*bucket)(nil)
@@ -43,6 +47,7 @@ func (j *JetStream) KV(ctx context.Context, name string) (KV, error) {
 		return nil, fmt.Errorf("bind to bucket %q: %w", name, err)
 	}
 	b := &bucket{j: j, name: name, stream: kvStreamPrefix + name, prefix: kvSubjectPrefix + name + "."}
+	b.copies = info.Config.Replicas > 1
 	if info.Config.MsgTTL {
 		b.markers = time.Duration(info.Config.MarkerTTL)
 	}
@@ -76,7 +81,11 @@ func (b *bucket) last(ctx context.Context, key string) (*Stored, error) {
 	if err := checkKey(key); err != nil {
 		return nil, err
 	}
-	return b.j.direct(ctx, b.stream, b.prefix+key, getRequest{})
+	defer slot.Pause(ctx)()
+	if b.copies {
+		return b.j.get(ctx, b.stream, getRequest{LastFor: b.prefix + key})
+	}
+	return b.j.direct(ctx, b.stream, b.prefix+key)
 }
 
 // deleted reports whether m only says that its key is gone.

@@ -16,6 +16,7 @@ import (
 // The error codes of the broker that callers can tell apart.
 const (
 	codeAccountFull         = 10002
+	codeNoQuorum            = 10008 // too few of the servers that keep it can be reached
 	codeConsumerNotFound    = 10014
 	codeInsufficient        = 10023
 	codeNoMemory            = 10028
@@ -28,6 +29,7 @@ const (
 	codeWrongRevision       = 10071
 	codeStoreFailed         = 10077 // full, or the disk failed
 	codeConsumerNotOnStream = 10149
+	codeInProcess           = 10158 // a message with this id was sent before and is not stored yet
 	codeNoBatches           = 10174 // the stream takes no atomic batches
 	codeWrongRevisionRaft   = 10164
 )
@@ -152,7 +154,7 @@ func (j *JetStream) sendRaw(ctx context.Context, m *nats.Msg) (pubAck, error) {
 
 // request publishes one message and reads the acknowledgement.
 func (j *JetStream) request(ctx context.Context, m *nats.Msg) (pubAck, error) {
-	reply, err := j.nc.RequestMsgWithContext(ctx, m)
+	reply, err := j.ask(ctx, m)
 	switch {
 	case errors.Is(err, nats.ErrNoResponders):
 		return pubAck{}, fmt.Errorf("%w takes it", ErrNoStream)
@@ -165,6 +167,7 @@ func (j *JetStream) request(ctx context.Context, m *nats.Msg) (pubAck, error) {
 	if err := codec.Unmarshal(reply.Data, &ack); err != nil {
 		return pubAck{}, fmt.Errorf("read the broker's answer: %w", err)
 	}
+	j.answered(ack.Error)
 	if ack.Error != nil {
 		return pubAck{}, ack.Error
 	}

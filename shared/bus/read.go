@@ -35,7 +35,7 @@ func (j *JetStream) api(ctx context.Context, verb string, req, v any) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, answerTimeout)
 	defer cancel()
-	reply, err := j.nc.RequestWithContext(ctx, "$JS.API."+verb, body)
+	reply, err := j.ask(ctx, &nats.Msg{Subject: "$JS.API." + verb, Data: body})
 	if err != nil {
 		return fault.Down(err)
 	}
@@ -45,6 +45,7 @@ func (j *JetStream) api(ctx context.Context, verb string, req, v any) error {
 	if err := codec.Unmarshal(reply.Data, &failed); err != nil {
 		return fault.Down(fmt.Errorf("read the broker's answer: %w", err))
 	}
+	j.answered(failed.Error)
 	if failed.Error != nil {
 		return apiFault(failed.Error)
 	}
@@ -130,6 +131,9 @@ func (j *JetStream) Scan(ctx context.Context, stream, filter string, from uint64
 		next, last := max(from, info.State.FirstSeq, 1), info.State.LastSeq
 		for next <= last {
 			found, more, err := b.read(ctx, next)
+			if err == nil && !more && info.Config.Replicas > 1 {
+				found, more, err = b.behind(ctx, found, next)
+			}
 			if err != nil {
 				fail(err)
 				return
@@ -149,7 +153,7 @@ func (j *JetStream) Scan(ctx context.Context, stream, filter string, from uint64
 
 // SeqAt implements Bus.
 func (j *JetStream) SeqAt(ctx context.Context, stream string, t time.Time) (uint64, error) {
-	m, err := j.direct(ctx, stream, "", getRequest{StartTime: t.UTC(), NextFor: ">"})
+	m, err := j.get(ctx, stream, getRequest{StartTime: t.UTC(), NextFor: ">"})
 	if err == nil {
 		return m.Seq, nil
 	}

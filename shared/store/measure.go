@@ -109,6 +109,7 @@ func (s *S3) putEach(ctx context.Context, objects ...Object) []error {
 
 // clear removes everything below a prefix.
 func (s *S3) clear(ctx context.Context, prefix string) error {
+	defer s.tidy(ctx, prefix)
 	var refs []Ref
 	for info, err := range s.List(ctx, s.set.Bucket, prefix) {
 		if err != nil {

@@ -27,6 +27,7 @@ type Capabilities struct {
 	ConditionalPut bool `json:"conditional_put"` // a create-only put on a taken key is refused
 	BatchedPut     bool `json:"batched_put"`     // the objects of a batch arrive, with their metadata
 	Versioning     bool `json:"versioning"`      // the store knows versions of objects
+	Versioned      bool `json:"versioned"`       // what is replaced or deleted in this bucket stays as a version
 	Lifecycle      bool `json:"lifecycle"`       // the store knows rules that expire objects
 	Lock           bool `json:"lock"`            // the store knows object locks
 	Encryption     bool `json:"encryption"`      // an object asked to be encrypted at rest says that it is
@@ -48,6 +49,7 @@ func (s *S3) Probe(ctx context.Context) (Capabilities, error) {
 		return Capabilities{}, fmt.Errorf("probe the object store %q: %w", s.set.Endpoint, err)
 	}
 	s.caps.Store(&caps)
+	s.tidy(context.WithoutCancel(ctx), run.prefix)
 	return caps, nil
 }
 
@@ -85,7 +87,8 @@ func (p *probe) all(ctx context.Context) (caps Capabilities, err error) {
 // settings finds out which settings of a bucket the store knows. It only asks for them;
 // changing them could keep objects for ever.
 func (p *probe) settings(ctx context.Context, caps *Capabilities) error {
-	_, versioning := p.s.client.GetBucketVersioning(ctx, p.bucket)
+	kept, versioning := p.s.client.GetBucketVersioning(ctx, p.bucket)
+	caps.Versioned = versioning == nil && kept.Enabled()
 	_, lifecycle := p.s.client.GetBucketLifecycle(ctx, p.bucket)
 	_, _, _, _, lock := p.s.client.GetObjectLockConfig(ctx, p.bucket)
 	for _, q := range []struct {

@@ -146,6 +146,7 @@ func (s *S3) Ready(ctx context.Context) error {
 	err := s.putOne(ctx, o)
 	if err == nil {
 		err = s.Delete(ctx, o.Ref)
+		s.tidy(ctx, o.Key)
 	}
 	if err != nil {
 		err = fmt.Errorf("write to the object store %q: %w", s.set.Endpoint, err)

@@ -224,6 +224,41 @@ func TestRealMinIO(t *testing.T) {
 			t.Errorf("the probe left %q", info.Key)
 		}
 	})
+	t.Run("where versions are kept, none of what was tried is left", func(t *testing.T) {
+		t.Parallel()
+		kept := set
+		kept.Bucket = "versions"
+		s, err := store.OpenS3(t.Context(), kept)
+		require.NoError(t, err)
+		t.Cleanup(s.Close)
+		v := storetest.KeepVersions(t, s, kept)
+		_, err = v.EnsureBucket(t.Context(), kept.Bucket)
+		require.NoError(t, err)
+		have, err := s.Versions(t.Context(), kept.Bucket)
+		require.NoError(t, err)
+		require.Equal(t, store.Versions{Kept: true}, have)
+		caps, err := s.Probe(t.Context())
+		require.NoError(t, err)
+		require.True(t, caps.Versioned)
+		require.True(t, caps.ConditionalPut)
+		_, err = s.Measure(t.Context())
+		require.NoError(t, err)
+		require.NoError(t, s.Ready(t.Context()))
+		n, err := v.Count(t.Context(), kept.Bucket)
+		require.NoError(t, err)
+		require.Zero(t, n)
+
+		o := object(kept.Bucket, "o", "precious")
+		require.Nil(t, s.Put(t.Context(), o))
+		require.NoError(t, s.Delete(t.Context(), o.Ref))
+		n, err = v.Count(t.Context(), kept.Bucket)
+		require.NoError(t, err)
+		require.Equal(t, 2, n, "what was deleted, and that it was")
+		require.NoError(t, s.Erase(t.Context(), kept.Bucket, "o"))
+		n, err = v.Count(t.Context(), kept.Bucket)
+		require.NoError(t, err)
+		require.Zero(t, n)
+	})
 	t.Run("a body damaged on its way is refused, alone and in a batch", func(t *testing.T) {
 		t.Parallel()
 		bad := set

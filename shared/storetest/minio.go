@@ -12,6 +12,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/minio/minio-go/v7"
+	"github.com/minio/minio-go/v7/pkg/credentials"
 	"github.com/stretchr/testify/require"
 
 	"github.com/jobspy/millrace/shared/store"
@@ -60,6 +62,43 @@ func MinIO(t testing.TB) store.S3Settings {
 		t.Fatalf("start MinIO: %v\n%s", err, text)
 	}
 	return set
+}
+
+// Versioned is a store whose buckets keep what is replaced and deleted, from the start.
+type Versioned struct {
+	store.Store
+
+	client *minio.Client
+}
+
+// KeepVersions returns s, which is the store in set, so that its new buckets keep versions.
+func KeepVersions(t testing.TB, s store.Store, set store.S3Settings) *Versioned {
+	t.Helper()
+	client, err := minio.New(set.Endpoint, &minio.Options{
+		Creds: credentials.NewStaticV4(set.AccessKey, set.SecretKey, ""), Secure: set.Secure,
+	})
+	require.NoError(t, err)
+	return &Versioned{s, client}
+}
+
+// EnsureBucket implements store.Store.
+func (v *Versioned) EnsureBucket(ctx context.Context, bucket string) (bool, error) {
+	made, err := v.Store.EnsureBucket(ctx, bucket)
+	if err == nil && made {
+		err = v.client.EnableVersioning(ctx, bucket)
+	}
+	return made, err
+}
+
+// Count returns how many versions of objects a bucket holds, deletions included.
+func (v *Versioned) Count(ctx context.Context, bucket string) (n int, err error) {
+	for o := range v.client.ListObjects(ctx, bucket, minio.ListObjectsOptions{Recursive: true, WithVersions: true}) {
+		if o.Err != nil {
+			err = o.Err
+		}
+		n++
+	}
+	return n, err
 }
 
 // freeAddress returns an address of loopback that was free a moment ago.

@@ -39,6 +39,7 @@ func TestMinIO(t *testing.T) {
 		{"each object by itself", false, nil},
 		{"in batches", true, nil},
 		{"in batches through the writer", true, writer},
+		{"in buckets that keep versions", true, func(t *testing.T, s store.Store) store.Store { return storetest.KeepVersions(t, s, set) }},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()

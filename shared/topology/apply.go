@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -12,6 +13,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/jobspy/millrace/shared/bus"
+	"github.com/jobspy/millrace/shared/contract"
 	"github.com/jobspy/millrace/shared/fault"
 )
 
@@ -55,7 +57,8 @@ type Change struct {
 }
 
 // Apply makes the broker have what t says. It is idempotent, changes only what differs and
-// never deletes anything. What was done before an error is returned with it. In a dry run
+// deletes nothing but the timeline, which has to begin anew where one copy becomes several or
+// the other way round. What was done before an error is returned with it. In a dry run
 // nothing is changed.
 func Apply(ctx context.Context, js jetstream.JetStream, t Topology, dry bool) ([]Change, error) {
 	a := applier{js: js, dry: dry}
@@ -118,16 +121,38 @@ func (a *applier) stream(ctx context.Context, k Kind, name string, want jetstrea
 		return false, nil
 	}
 	if !a.dry {
-		err = call(ctx, func(ctx context.Context) error {
-			_, err := a.js.UpdateStream(ctx, have)
-			return err
-		})
+		err = a.update(ctx, have, changed(diff, persistMode))
 		if err != nil {
 			return false, fmt.Errorf("update %s %q (%s): %w", k, name, list(diff), err)
 		}
 	}
 	a.note(k, name, Updated, diff)
 	return false, nil
+}
+
+// update brings a stream in line. How it persists can not be changed, only the timeline has two
+// ways, and nothing correct depends on that: it begins anew.
+func (a *applier) update(ctx context.Context, c jetstream.StreamConfig, persist bool) error {
+	anew := persist && c.Name == contract.StreamTimeline
+	if anew {
+		err := call(ctx, func(ctx context.Context) error { return a.js.DeleteStream(ctx, c.Name) })
+		if err != nil && !errors.Is(err, jetstream.ErrStreamNotFound) {
+			return err
+		}
+	}
+	return call(ctx, func(ctx context.Context) (err error) {
+		if anew {
+			_, err = a.js.CreateStream(ctx, c)
+		} else {
+			_, err = a.js.UpdateStream(ctx, c)
+		}
+		return err
+	})
+}
+
+// changed reports whether a setting is among those that differ.
+func changed(diff []Field, name string) bool {
+	return slices.ContainsFunc(diff, func(f Field) bool { return f.Name == name })
 }
 
 func (a *applier) consumer(ctx context.Context, stream string, want jetstream.ConsumerConfig, fresh bool) error {

@@ -22,6 +22,9 @@ type field[C any] struct {
 	adopt func(have, want *C)
 }
 
+// persistMode is the setting that no update of a stream can change.
+const persistMode = "persist_mode"
+
 func streamFields() []field[jetstream.StreamConfig] {
 	type sc = jetstream.StreamConfig
 	return []field[sc]{
@@ -44,7 +47,7 @@ func streamFields() []field[jetstream.StreamConfig] {
 		{"allow_msg_ttl", true, func(c *sc) string { return strconv.FormatBool(c.AllowMsgTTL) }, func(h, w *sc) { h.AllowMsgTTL = w.AllowMsgTTL }},
 		{"delete_marker_ttl", false, func(c *sc) string { return age(c.SubjectDeleteMarkerTTL) }, func(h, w *sc) { h.SubjectDeleteMarkerTTL = w.SubjectDeleteMarkerTTL }},
 		{"allow_msg_schedules", true, func(c *sc) string { return strconv.FormatBool(c.AllowMsgSchedules) }, func(h, w *sc) { h.AllowMsgSchedules = w.AllowMsgSchedules }},
-		{"persist_mode", true, func(c *sc) string { return c.PersistMode.String() }, func(h, w *sc) { h.PersistMode = w.PersistMode }},
+		{persistMode, true, func(c *sc) string { return c.PersistMode.String() }, func(h, w *sc) { h.PersistMode = w.PersistMode }},
 		{"republish", false, func(c *sc) string { return republish(c.RePublish) }, func(h, w *sc) { h.RePublish = w.RePublish }},
 	}
 }

@@ -25,7 +25,7 @@ import (
 
 const (
 	publishers = 16               // who publish at the same time
-	endWait    = 4 * time.Minute  // for all documents to end after the last fault
+	endWait    = 8 * time.Minute  // for all documents to end after the last fault
 	startWait  = 30 * time.Second // for a process to be ready
 	poll       = 50 * time.Millisecond
 )

@@ -54,7 +54,7 @@ func extras() []setting {
 		extra("S3_ACCESS_KEY_FILE", "", everything, "Path of a file with the access key, instead of S3_ACCESS_KEY. Setting both is an error."),
 		extra("S3_SECRET_KEY_FILE", "", everything, "Path of a file with the secret key, instead of S3_SECRET_KEY. Setting both is an error."),
 		extra("STREAM_REPLICAS", "1", "provision, doctor", "How many servers of the broker's cluster keep each message, from 1 to 5."),
-		extra("NATS_MONITOR_URL", "", "doctor, bench", "Monitoring address of the broker, such as http://127.0.0.1:8222. Without it they cannot prove that the broker syncs."),
+		extra("NATS_MONITOR_URL", "", "doctor, bench", "Monitoring address of the broker, such as http://127.0.0.1:8222; several of a cluster are separated by commas. Without it they cannot prove that the broker syncs."),
 	}
 }
 

@@ -15,6 +15,7 @@ import (
 
 	"github.com/jobspy/millrace/shared/bus"
 	"github.com/jobspy/millrace/shared/codec"
+	"github.com/jobspy/millrace/shared/config"
 	"github.com/jobspy/millrace/shared/contract"
 	"github.com/jobspy/millrace/shared/policy"
 	"github.com/jobspy/millrace/shared/store"
@@ -62,8 +63,10 @@ type Doctor struct {
 	Bus  func(ctx context.Context) (*bus.JetStream, error)
 	S3   func(ctx context.Context) (ProbedStore, error)
 	Plan topology.Topology
-	// MonitorURL is the broker's monitoring address, such as http://127.0.0.1:8222; empty
-	// leaves unproven what only it tells.
+	// NATS says with which files the broker lets us in.
+	NATS config.NATS
+	// MonitorURL is the broker's monitoring address, such as http://127.0.0.1:8222, or those of
+	// a cluster, separated by commas; empty leaves unproven what only it tells.
 	MonitorURL string
 	// Data is a folder whose disk is looked at; empty or missing means that none is local.
 	Data string
@@ -94,6 +97,7 @@ func (d *Doctor) broker(ctx context.Context) {
 	}
 	if err != nil {
 		d.note("broker", Fail, "start the broker, or set NATS_URL", "%v", err)
+		d.credentials(nil)
 		return
 	}
 	version := b.Conn().ConnectedServerVersion()
@@ -107,7 +111,9 @@ func (d *Doctor) broker(ctx context.Context) {
 	}
 	d.sync(ctx)
 	d.topology(ctx, b.JetStream())
+	d.queues(ctx, b.JetStream())
 	d.policies(ctx, b)
+	d.credentials(b.Conn())
 	d.brokerClock(ctx, b.JetStream())
 }
 
@@ -115,7 +121,8 @@ func (d *Doctor) broker(ctx context.Context) {
 func (d *Doctor) policies(ctx context.Context, b *bus.JetStream) {
 	storage, err := policy.Read(ctx, b, policy.Seed(nil))
 	d.names = storage.Value.Buckets
-	notePolicy(d, storage, err, "STORE_VIEWS counts", "storage, revision %d: %s", storage.Revision, storage.Value.Layout())
+	notePolicy(d, storage, err, "STORE_VIEWS counts",
+		"storage, revision %d: %s; %s", storage.Revision, storage.Value.Layout(), retention(storage.Value.Retention))
 	llm, err := policy.Read(ctx, b, policy.SeedLLM())
 	notePolicy(d, llm, err, "the default counts", "llm, revision %d", llm.Revision)
 }
@@ -158,21 +165,23 @@ func older(a, b string) bool {
 
 const syncAdvice = "set jetstream { sync_interval: always } in the broker's configuration"
 
-// sync proves that an acknowledged message is on disk.
+// sync proves, of each broker whose monitoring is known, that an acknowledged message is on disk.
 func (d *Doctor) sync(ctx context.Context) {
 	if d.MonitorURL == "" {
 		d.note("sync", Warn, "give the broker's monitoring address as --monitor or NATS_MONITOR_URL",
 			"not proven that an acknowledged document is on disk: only the broker's monitoring tells")
 		return
 	}
-	always, interval, err := readSync(ctx, strings.TrimRight(d.MonitorURL, "/")+"/jsz?config=true")
-	switch {
-	case err != nil:
-		d.note("sync", Warn, "check --monitor or NATS_MONITOR_URL", "not proven that an acknowledged document is on disk: %v", err)
-	case !always:
-		d.note("sync", Fail, syncAdvice, "acknowledged documents are lost when the power fails: the broker syncs every %s", interval)
-	default:
-		d.note("sync", OK, "", "sync_interval is always: an acknowledged document is on disk")
+	for monitor := range strings.SplitSeq(d.MonitorURL, ",") {
+		always, interval, err := ReadSync(ctx, monitor)
+		switch {
+		case err != nil:
+			d.note("sync", Warn, "check --monitor or NATS_MONITOR_URL", "not proven that an acknowledged document is on disk: %v", err)
+		case !always:
+			d.note("sync", Fail, syncAdvice, "acknowledged documents are lost when the power fails: the broker at %s syncs every %s", monitor, interval)
+		default:
+			d.note("sync", OK, "", "sync_interval is always at %s: an acknowledged document is on disk", monitor)
+		}
 	}
 }
 

@@ -32,6 +32,7 @@ func (d *Doctor) objects(ctx context.Context) {
 		return
 	}
 	d.capabilities(can)
+	d.versions(ctx, s)
 	d.testObject(ctx, s)
 }
 
@@ -125,7 +126,13 @@ func (d *Doctor) testObject(ctx context.Context, s store.Store) {
 		err = fmt.Errorf("%s was read back with other bytes", ref)
 	}
 	info, statErr := s.Stat(ctx, ref)
-	if err = errors.Join(err, statErr, s.Delete(ctx, ref)); err != nil {
+	err = errors.Join(err, statErr, s.Delete(ctx, ref))
+	if v, ok := s.(store.Versioner); ok && err == nil {
+		if have, known := v.Versions(ctx, ref.Bucket); known == nil && have.Kept {
+			_ = v.Erase(ctx, ref.Bucket, ref.Key) // what a lock keeps stays until its time
+		}
+	}
+	if err != nil {
 		d.note("test object", Fail, "", "%v", err)
 		return
 	}

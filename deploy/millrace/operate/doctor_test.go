@@ -69,7 +69,7 @@ func TestProvisionAndDoctorOnARealBroker(t *testing.T) {
 	require.Contains(t, after, "disk")
 	delete(after, "disk") // how much room there is, is not the test's
 	require.Equal(t, map[string]Verdict{
-		"broker": OK, "sync": Warn, "streams": OK, "policy": OK, "broker clock": OK, "buckets": OK, "store": OK,
+		"broker": OK, "sync": Warn, "streams": OK, "ghosts": OK, "room": OK, "policy": OK, "broker clock": OK, "buckets": OK, "store": OK,
 		"test object": OK, "store clock": OK,
 	}, after)
 	for range s.List(t.Context(), contract.BucketProcessed, "") {
@@ -126,6 +126,21 @@ func TestSyncIsProvenByTheMonitoring(t *testing.T) {
 			require.Equal(t, tt.want, d.checks[0].Verdict, d.checks[0].Detail)
 		})
 	}
+}
+
+func TestSyncIsProvenOfEachBroker(t *testing.T) {
+	t.Parallel()
+	answer := func(body string) string {
+		server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, body) }))
+		t.Cleanup(server.Close)
+		return server.URL
+	}
+	t.Cleanup(http.DefaultClient.CloseIdleConnections)
+	d := Doctor{MonitorURL: answer(`{"config":{"sync_always":true}}`) + ", " + answer(`{"config":{}}`)}
+	d.sync(t.Context())
+	require.Len(t, d.checks, 2)
+	require.Equal(t, OK, d.checks[0].Verdict)
+	require.Equal(t, Fail, d.checks[1].Verdict)
 }
 
 func TestClocksApart(t *testing.T) {

@@ -35,7 +35,7 @@ type Provisioning struct {
 }
 
 // Provision makes the broker and the store have everything of p. It is idempotent and
-// deletes nothing; what was done before an error is returned with it.
+// deletes nothing but as topology.Apply does; what was done before an error is returned with it.
 func Provision(ctx context.Context, p Provisioning) ([]topology.Change, error) {
 	// A store that is not there yet is found out before anything is done.
 	if _, err := missing(ctx, p.Store, contract.BucketRaw); err != nil {
