@@ -28,7 +28,7 @@ func filled(t *testing.T) *bus.JetStream {
 		publish(t, b, contract.StageSubject(s, contract.Normal, "job_extraction", "openai"), "waiting-"+string(s))
 	}
 	require.NoError(t, b.Schedule(t.Context(), bus.Message{
-		Subject: contract.RetrySubject(contract.Validate, "retried"), Body: []byte("retried"),
+		Subject: contract.RetrySubject(contract.Validate, "retried", 0), Body: []byte("retried"),
 	}, time.Now().Add(time.Hour), contract.DueSubject(contract.Validate, contract.Normal)))
 	publish(t, b, contract.CompletedSubject("job_extraction", "openai"), "done")
 	open(t, b, "waiting-validate")

@@ -38,7 +38,7 @@ func TestMessagesThatNobodyDeliversAreFound(t *testing.T) {
 	b := bustest.JetStream(t, topology.Options{MaxDeliver: 1, AckWait: time.Second})
 	look := func() Check { return found(t, func(d *Doctor) { d.ghosts(t.Context(), b.JetStream()) }) }
 	put(t, b, contract.StageSubject(contract.Validate, contract.Normal, "job_extraction", "openai"))
-	require.NoError(t, b.Schedule(t.Context(), bus.Message{Subject: contract.RetrySubject(contract.Validate, "x"), Body: []byte("x")},
+	require.NoError(t, b.Schedule(t.Context(), bus.Message{Subject: contract.RetrySubject(contract.Validate, "x", 0), Body: []byte("x")},
 		time.Now().Add(time.Hour), contract.DueSubject(contract.Validate, contract.Normal)))
 	require.Equal(t, OK, look().Verdict, "one waits for its stage, one for its time")
 

@@ -12,10 +12,10 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/rs/zerolog"
 
-	"github.com/jobspy/millrace/deploy/millrace/operate"
 	"github.com/jobspy/millrace/shared/bus"
 	"github.com/jobspy/millrace/shared/contract"
 	"github.com/jobspy/millrace/shared/ledger"
+	"github.com/jobspy/millrace/shared/letters"
 	"github.com/jobspy/millrace/shared/stage"
 	"github.com/jobspy/millrace/shared/store"
 	"github.com/jobspy/millrace/shared/topology"
@@ -235,17 +235,18 @@ func (w *world) replay() {
 	ctx := context.Background()
 	book, err := ledger.OpenLedger(ctx, w.bus, time.Hour, time.Now)
 	w.must(err)
-	q := operate.DeadLetters{Bus: w.bus, Ledger: book, Store: func(context.Context) (store.Store, error) { return w.store, nil }}
-	letters, err := q.List(ctx, operate.Filter{})
+	q := letters.Queue{Bus: w.bus, Ledger: book, Store: func(context.Context) (store.Store, error) { return w.store, nil }}
+	all, err := q.List(ctx, letters.Filter{})
 	w.must(err)
-	w.must(q.Replay(ctx, letters, operate.Replay{}, func(r operate.Replayed, err error) {
+	for _, l := range all {
+		r, err := q.Send(ctx, l.Seq, letters.Replay{})
 		w.note(w.docOf(r.FileID), "replay %d of dead letter %d, %s: %v", r.Count, r.Seq, r.FileID, brief(err))
 		if err == nil {
 			w.mu.Lock()
 			w.replayed[r.FileID] = r.Count
 			w.mu.Unlock()
 		}
-	}))
+	}
 }
 
 // quiet waits until nothing is in any queue, or on its way to one.
