@@ -90,7 +90,7 @@ func again(m jetstream.Msg) *nats.Msg {
 func ignoreOutage(err error) error {
 	for _, away := range []error{
 		nats.ErrTimeout, nats.ErrNoResponders, nats.ErrConnectionClosed, nats.ErrDisconnected,
-		nats.ErrConnectionReconnecting, context.DeadlineExceeded, jetstream.ErrNoHeartbeat,
+		nats.ErrConnectionReconnecting, nats.ErrReconnectBufExceeded, context.DeadlineExceeded, jetstream.ErrNoHeartbeat,
 	} {
 		if errors.Is(err, away) {
 			return nil
