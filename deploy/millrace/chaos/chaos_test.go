@@ -125,9 +125,10 @@ func seed(t *testing.T, otherwise uint64) uint64 {
 	return n
 }
 
-func TestNothingIsLostInAMinuteOfFaults(t *testing.T) { //nolint:paralleltest // each has the whole machine under load
+func TestNothingIsLostInAMinuteOfFaults(t *testing.T) {
+	t.Parallel()
 	for _, topology := range []Topology{Stages, Up} {
-		t.Run(string(topology), func(t *testing.T) { //nolint:paralleltest // see above
+		t.Run(string(topology), func(t *testing.T) { //nolint:paralleltest // one after the other, beside the other tests
 			const last, rate = 25 * time.Second, 15
 			demand(t, Settings{
 				Config: config(t), Rate: rate, Replay: true,

@@ -42,7 +42,8 @@ func flip(t *testing.T, s *minio.Client, bucket, prefix, suffix string) (key str
 	return key
 }
 
-func TestAFlippedBitIsFound(t *testing.T) { //nolint:paralleltest // it has the whole machine
+func TestAFlippedBitIsFound(t *testing.T) {
+	t.Parallel()
 	c := config(t)
 	r := newRun(Settings{Config: c, Rate: 10, Plan: Plan{For: 3 * time.Second, Topology: Stages, Disks: fillable(t, time.Minute, 10)}}, "flip")
 	require.NoError(t, r.begin(t.Context()))

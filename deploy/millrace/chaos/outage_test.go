@@ -19,7 +19,8 @@ const leastRest = 2 * time.Minute
 // TestAnOutageOfTheStoreCostsNothing takes the store away under load, which ends when it
 // returns: nothing is a dead letter, and all is done in the time that the outage took.
 // OUTAGE_FOR and OUTAGE_RATE make it longer and harder, as make chaos/outage does.
-func TestAnOutageOfTheStoreCostsNothing(t *testing.T) { //nolint:paralleltest // it has the whole machine under load
+func TestAnOutageOfTheStoreCostsNothing(t *testing.T) {
+	t.Parallel()
 	last, err := time.ParseDuration(cmp.Or(os.Getenv("OUTAGE_FOR"), "20s"))
 	require.NoError(t, err, "OUTAGE_FOR")
 	rate, err := strconv.ParseFloat(cmp.Or(os.Getenv("OUTAGE_RATE"), "30"), 64)

@@ -43,6 +43,8 @@ const (
 	rigHeartbeat  = "HEARTBEAT=2s"
 	// Small parts, so that archives are written while things fail.
 	rigArchive = "ARCHIVE_PART_DOCUMENTS=200"
+	// A join's deadline stays in its queue until it is due, and the line is at rest after that.
+	rigJoin = "JOIN_DEADLINE=8s"
 
 	accessKey, secretKey = "chaos", "chaos-secret"
 )
@@ -91,7 +93,7 @@ func start(ctx context.Context, c Config, p Plan, rate float64) (r *rig, err err
 	}
 	r.env = append(os.Environ(),
 		"S3_ACCESS_KEY="+accessKey, "S3_SECRET_KEY="+secretKey, "MINIO_ROOT_USER="+accessKey, "MINIO_ROOT_PASSWORD="+secretKey,
-		"CHAOS_DIR="+r.points, "SOURCE_GREENHOUSE_URL=https://unreachable.invalid", rigHeartbeat, rigArchive)
+		"CHAOS_DIR="+r.points, "SOURCE_GREENHOUSE_URL=https://unreachable.invalid", rigHeartbeat, rigArchive, rigJoin)
 	r.env = append(r.env, c.Env...)
 	if p.Topology == Up {
 		return r, r.startUp(ctx)
