@@ -242,7 +242,7 @@ func TestAReplayGoesOnAfterItsTerminalIsClosedAndItsLineKilled(t *testing.T) {
 	l := startUp(t, dir, "JOIN_DEADLINE=1s")
 	l.bad(3 * each)
 	group := l.groupsOf()[contract.ReasonSchema].ID
-	terminal := exec.CommandContext(t.Context(), os.Args[0], "dlq", "replay", "--group-id", group, "--patch", "-", "--rate", "20/s", "--yes", "--data", dir)
+	terminal := exec.CommandContext(t.Context(), os.Args[0], "dlq", "replay", "--group-id", group, "--patch", "-", "--rate", "4/s", "--yes", "--data", dir)
 	terminal.Env = append(os.Environ(), programVar+"=1")
 	terminal.Stdin = strings.NewReader(`{"content":{"jobs":[{"title":"Baker"}]}}`)
 	require.NoError(t, terminal.Start())
