@@ -16,8 +16,11 @@ const (
 	streamDLQ       = "LLM_DLQ"
 	streamRetry     = "LLM_RETRY"
 	rootCron        = "llm.cron."
-	bucketRaw       = "llm-raw"
-	bucketArchive   = "llm-archive"
+	// Where the archive's timer comes out, and where it waits to come again.
+	subjectDueArchive   = "llm.due.archive.low"
+	subjectRetriedTimer = "llm.retry.archive.timer~archive"
+	bucketRaw           = "llm-raw"
+	bucketArchive       = "llm-archive"
 )
 
 // queues are the streams that hold work.
@@ -36,6 +39,7 @@ const (
 	headerReplay     = "Llm-Replay-Count"
 	headerProducerID = "Llm-Producer-File-Id"
 	headerName       = "Llm-Name"
+	headerTimer      = "Llm-Timer"
 )
 
 // allowed reports whether a header may stand on an end of a document.

@@ -100,17 +100,45 @@ func Depths(ctx context.Context, js jetstream.JetStream) (map[string]int, error)
 		}
 		n := int(s.CachedInfo().State.Msgs)
 		if name == streamRetry {
-			info, err := s.Info(ctx, jetstream.WithSubjectFilter(rootCron+">"))
+			timers, err := timers(ctx, s)
 			if err != nil {
-				return nil, fmt.Errorf("look at %s: %w", name, err)
+				return nil, err
 			}
-			for _, timers := range info.State.Subjects {
-				n -= int(timers)
-			}
+			n -= timers
 		}
 		if n > 0 {
 			depths[name] = n
 		}
 	}
 	return depths, nil
+}
+
+// timers counts what LLM_RETRY holds of timers: the schedules, and what they have set off. A
+// run of the archive may take minutes: its message is there until it has ended, and the next
+// one, which asks again and again whether it has.
+func timers(ctx context.Context, s jetstream.Stream) (int, error) {
+	n := 0
+	for _, subject := range []string{rootCron + ">", subjectRetriedTimer} {
+		info, err := s.Info(ctx, jetstream.WithSubjectFilter(subject))
+		if err != nil {
+			return 0, fmt.Errorf("look at %s: %w", streamRetry, err)
+		}
+		for _, schedules := range info.State.Subjects {
+			n += int(schedules)
+		}
+	}
+	for seq := uint64(1); ; {
+		m, err := s.GetMsg(ctx, seq, jetstream.WithGetMsgSubject(subjectDueArchive))
+		if errors.Is(err, jetstream.ErrMsgNotFound) {
+			return n, nil
+		}
+		if err != nil {
+			return 0, fmt.Errorf("look at %s: %w", streamRetry, err)
+		}
+		if m.Header.Get(headerTimer) == "" {
+			return n, nil // documents come back by it, too: there is work
+		}
+		n++
+		seq = m.Sequence + 1
+	}
 }
