@@ -10,6 +10,9 @@ import (
 	"github.com/jobspy/millrace/shared/contract"
 )
 
+// Keys lists the keys of all policies.
+func Keys() []string { return []string{KeyStorage, KeyLLM} }
+
 // Seeds are all policies as they are before anybody has changed them.
 type Seeds struct {
 	Storage Storage

@@ -17,6 +17,7 @@ import (
 	"github.com/jobspy/millrace/shared/contract"
 	"github.com/jobspy/millrace/shared/doc"
 	"github.com/jobspy/millrace/shared/ledger"
+	"github.com/jobspy/millrace/shared/policy"
 )
 
 // clockSkew is how far the clocks of the broker and of who made the backup may be apart.
@@ -118,9 +119,9 @@ func (r *Restore) check(ctx context.Context, m Manifest) error {
 	return nil
 }
 
-// freshConfig is the last message of the configuration that nobody has changed: the policy and
-// its history.
-const freshConfig = 2
+// freshConfig is the last message of the configuration that nobody has changed: each policy and
+// what was good last.
+func freshConfig() uint64 { return 2 * uint64(len(policy.Keys())) }
 
 // missed reports whether anybody may miss what a stream holds.
 func missed(stream string, info *jetstream.StreamInfo) bool {
@@ -128,7 +129,7 @@ func missed(stream string, info *jetstream.StreamInfo) bool {
 	case contract.StreamTimeline, "KV_" + contract.KVCache, "KV_" + contract.KVJoin:
 		return false
 	case "KV_" + contract.KVConfig:
-		return info.State.LastSeq > freshConfig
+		return info.State.LastSeq > freshConfig()
 	case contract.StreamRetry:
 		for subject := range info.State.Subjects {
 			if !strings.HasPrefix(subject, contract.RootCron+".") && !strings.HasPrefix(subject, contract.DueSubject(contract.Archive, "")) {

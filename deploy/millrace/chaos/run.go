@@ -281,7 +281,7 @@ func (r *run) replay(ctx context.Context, c *audit.Checker, report *Report) erro
 	if err := os.Remove(filepath.Join(r.rig.points, "poison")); err != nil {
 		return fmt.Errorf("disarm: %w", err)
 	}
-	if _, err := r.rig.command(ctx, "dlq", "replay", "--yes"); err != nil {
+	if _, err := r.rig.command(ctx, "dlq", "replay", "--yes", "--detach"); err != nil {
 		return err
 	}
 	var missing []audit.Violation
