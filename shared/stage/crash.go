@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strconv"
 	"time"
 
 	"github.com/jobspy/millrace/shared/bus"
@@ -22,14 +21,38 @@ const aloneTTL = time.Hour
 // aloneKey names the mark of a message that ran alone.
 func aloneKey(stream string, seq uint64) string { return fmt.Sprintf("alone.%s.%d", stream, seq) }
 
-// markAlone writes down that a message runs alone, before it does, and in which delivery.
+// aloneMark is the mark of a message that runs alone.
+type aloneMark struct {
+	delivery int
+	died     int // how often the process died before while it ran alone
+}
+
+func (a aloneMark) String() string { return fmt.Sprintf("%d/%d", a.delivery, a.died) }
+
+// parseAlone reads a mark; ok is false for that of the release before, which only was there.
+func parseAlone(mark []byte) (a aloneMark, ok bool) {
+	n, err := fmt.Sscanf(string(mark), "%d/%d", &a.delivery, &a.died)
+	return a, n == 2 && err == nil
+}
+
+// markAlone writes down that a message runs alone, before it does, in which delivery, and how
+// often the process died while it did: a mark that is still there was never taken back.
 func (r *Runner) markAlone(ctx context.Context, w *work) error {
 	kv, err := r.marks.KV(ctx)
 	if err != nil {
 		return err
 	}
 	m := w.Message()
-	_, err = kv.Put(ctx, aloneKey(m.Stream, m.Seq), []byte(strconv.Itoa(w.Count())), aloneTTL)
+	mark := aloneMark{delivery: w.Count()}
+	e, err := kv.Get(ctx, aloneKey(m.Stream, m.Seq))
+	switch {
+	case err == nil:
+		before, _ := parseAlone(e.Value)
+		mark.died = before.died + 1
+	case !errors.Is(err, bus.ErrNotFound):
+		return err
+	}
+	_, err = kv.Put(ctx, aloneKey(m.Stream, m.Seq), []byte(mark.String()), aloneTTL)
 	return err
 }
 
@@ -51,12 +74,13 @@ type advisory struct {
 	Deliveries int    `json:"deliveries"`
 }
 
-// killed reports whether the last delivery ended while the message ran alone. A mark of an
-// earlier one says nothing: since then others may have killed the process. Marks of the release
-// before do not name the delivery.
+// killed reports whether the last delivery ended while the message ran alone, and one before it
+// too: once may be chance, for anything else may end a process as well. A mark of an earlier
+// delivery says nothing: since then others may have killed the process. Marks of the release
+// before tell neither.
 func (a *advisory) killed(mark []byte) bool {
-	n, err := strconv.Atoi(string(mark))
-	return err != nil || n == a.Deliveries
+	m, ok := parseAlone(mark)
+	return !ok || m.delivery == a.Deliveries && m.died > 0
 }
 
 // sweep takes care of a message that was delivered too often: one that ran alone when its

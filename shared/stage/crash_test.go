@@ -91,8 +91,9 @@ func TestWhatWasDeliveredTooOften(t *testing.T) {
 		dead bool
 	}{
 		{"begins afresh where it did not run alone", "", false},
-		{"begins afresh where it ran alone, but not at last", "2", false},
-		{"is a dead letter where it ran alone at last", "3", true},
+		{"begins afresh where it ran alone, but not at last", "2/1", false},
+		{"begins afresh where it ran alone only at last", "3/0", false},
+		{"is a dead letter where it ran alone at last and before", "3/1", true},
 		{"is a dead letter where the release before ran it alone", "validate", true},
 	}
 	for _, tt := range tests {

@@ -175,7 +175,7 @@ func TestWhoCameBackFromRunningAloneKilledNobody(t *testing.T) {
 		}))
 		<-time.After(time.Minute)
 		synctest.Wait()
-		require.Equal(t, "4", mark, "the delivery, while it runs")
+		require.Equal(t, "4/0", mark, "the delivery, while it runs")
 		_, err = kv.Get(t.Context(), "alone.LLM_VALIDATE.1")
 		require.ErrorIs(t, err, bus.ErrNotFound)
 	})
