@@ -202,17 +202,6 @@ func TestFromPublishToReplay(t *testing.T) {
 	require.Contains(t, stderr, "1 deleted")
 }
 
-func TestThePolicyOnAnswersIsShownCheckedAndSet(t *testing.T) {
-	t.Parallel()
-	l := setup(t)
-	_, stderr := l.do(exitFailed, `{"default":{"broken":"accept"}}`, "config", "set", "llm", "-")
-	require.Contains(t, stderr, "/default/broken: value must be one of 'reask', 'dead_letter'\n")
-	stdout, _ := l.do(exitOK, `{"reask":{"enabled":true}}`, "config", "set", "llm", "-")
-	require.Equal(t, "reask.enabled: false -> true\n", stdout)
-	stdout, _ = l.do(exitOK, "", "config", "show", "llm")
-	require.Contains(t, stdout, `"enabled": true`)
-}
-
 // until calls seen when text was written to it.
 type until struct {
 	bytes.Buffer
@@ -297,7 +286,7 @@ func TestTheStoragePolicyIsShownCheckedAndSet(t *testing.T) {
 	require.Contains(t, stderr, "/retention/raw: '30 days' does not match pattern")
 	require.Contains(t, stderr, "the storage policy is as it was, the new one has 2 faults")
 	l.do(exitNotFound, "", "config", "set", "storage", filepath.Join(l.data, "nowhere"))
-	l.do(exitUsage, "", "config", "set", "router", "-")
+	l.do(exitUsage, "", "config", "set", "llm", "-")
 
 	file := filepath.Join(l.data, "storage.json")
 	require.NoError(t, os.WriteFile(file, []byte(`{"views":["by_date"],"retention":{"raw":"30d"}}`), 0o600))

@@ -76,17 +76,17 @@ func (g *globals) archive(ctx context.Context) (stage.Deps, error) {
 	if err != nil {
 		return stage.Deps{}, err
 	}
-	seeds, err := g.seeds()
+	seed, err := g.seed()
 	if err != nil {
 		return stage.Deps{}, err
 	}
-	g.live, err = policy.Watch(ctx, policy.Settings[policy.Storage]{Bus: g.opened, Seed: seeds.Storage, Log: zerolog.Nop()})
+	g.live, err = policy.Watch(ctx, policy.Settings{Bus: g.opened, Seed: seed, Log: zerolog.Nop()})
 	if err != nil {
 		return stage.Deps{}, err
 	}
 	return stage.Deps{
 		Bus: g.opened, Store: s, Names: s.names, Clock: time.Now, Log: zerolog.New(g.stderr).Level(zerolog.WarnLevel),
-		Policy: g.live.Now,
+		Policy: g.live.Storage,
 	}, nil
 }
 

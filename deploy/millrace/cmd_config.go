@@ -22,23 +22,12 @@ type configCmd struct {
 // configShowCmd prints a policy.
 type configShowCmd struct {
 	Conn   connection `embed:""`
-	Policy string     `arg:"" enum:"storage,llm" help:"Which policy: storage or llm."`
+	Policy string     `arg:"" enum:"storage" help:"Which policy: storage."`
 }
 
 // Run implements the command.
 func (c *configShowCmd) Run(ctx context.Context, g *globals) error {
-	seeds, err := g.seeds()
-	if err != nil {
-		return err
-	}
-	if c.Policy == policy.KeyLLM {
-		return showPolicy(ctx, g, seeds.LLM)
-	}
-	return showPolicy(ctx, g, seeds.Storage)
-}
-
-func showPolicy[P policy.Policy[P]](ctx context.Context, g *globals, seed P) error {
-	kept, err := readPolicy(ctx, g, seed)
+	kept, err := g.policy(ctx)
 	if err != nil {
 		return err
 	}
@@ -48,7 +37,7 @@ func showPolicy[P policy.Policy[P]](ctx context.Context, g *globals, seed P) err
 	if kept.Revision == 0 {
 		sayf(g.stderr, "nobody has set it: this is what counts until somebody does\n")
 	}
-	text, err := kept.Value.Text()
+	text, err := kept.Text()
 	if err != nil {
 		return err
 	}
@@ -59,7 +48,7 @@ func showPolicy[P policy.Policy[P]](ctx context.Context, g *globals, seed P) err
 // configSetCmd replaces a policy.
 type configSetCmd struct {
 	Conn   connection `embed:""`
-	Policy string     `arg:"" enum:"storage,llm" help:"Which policy: storage or llm."`
+	Policy string     `arg:"" enum:"storage" help:"Which policy: storage."`
 	File   string     `arg:"" help:"The new policy as JSON, \"-\" for standard input."`
 	DryRun bool       `help:"Show what would change and change nothing."`
 }
@@ -71,34 +60,17 @@ func (*configSetCmd) Help() string {
 Examples:
   millrace config show storage > storage.json
   millrace config set storage storage.json
-  echo '{"views": ["by_date"]}' | millrace config set storage - --dry-run
-  echo '{"reask": {"enabled": true}}' | millrace config set llm -`
+  echo '{"views": ["by_date"]}' | millrace config set storage - --dry-run`
 }
 
 // Run implements the command.
 func (c *configSetCmd) Run(ctx context.Context, g *globals) error {
-	seeds, err := g.seeds()
-	if err != nil {
-		return err
-	}
-	if c.Policy == policy.KeyLLM {
-		return setPolicy(ctx, g, c, policy.SeedLLM(), seeds.LLM, func(_, _ policy.LLM) {})
-	}
-	return setPolicy(ctx, g, c, policy.Seed(nil), seeds.Storage, func(from, to policy.Storage) {
-		if !maps.Equal(from.Buckets, to.Buckets) {
-			sayf(g.stderr, "names of buckets are read at the start: stop the line before they change, and move what is stored\n")
-		}
-	})
-}
-
-// setPolicy replaces a policy. What the new one does not name is taken from seed; unset counts
-// where there is none; warn says what people have to know of the change.
-func setPolicy[P policy.Policy[P]](ctx context.Context, g *globals, c *configSetCmd, seed, unset P, warn func(from, to P)) error {
 	text, err := readInput(g, c.File)
 	if err != nil {
 		return err
 	}
-	next, err := seed.Parse(text)
+	seed := policy.Seed(nil)
+	next, err := policy.ParseStorage(text, seed)
 	if refused, ok := errors.AsType[*policy.RefusedError](err); ok {
 		for _, v := range refused.Violations {
 			sayf(g.stderr, "%s\n", printable(v.String()))
@@ -108,18 +80,20 @@ func setPolicy[P policy.Policy[P]](ctx context.Context, g *globals, c *configSet
 	if err != nil {
 		return err
 	}
-	kept, err := readPolicy(ctx, g, unset)
+	kept, err := g.policy(ctx)
 	if err != nil {
 		return err
 	}
-	differences, err := operate.Differences(kept.Value, next)
+	differences, err := operate.Differences(kept.Storage, next)
 	if err != nil {
 		return err
 	}
 	for _, d := range differences {
 		sayf(g.stdout, "%s\n", printable(d))
 	}
-	warn(kept.Value, next)
+	if !maps.Equal(kept.Buckets, next.Buckets) {
+		sayf(g.stderr, "names of buckets are read at the start: stop the line before they change, and move what is stored\n")
+	}
 	switch {
 	case c.DryRun:
 		sayf(g.stderr, "dry run: nothing was changed\n")
@@ -141,15 +115,6 @@ func setPolicy[P policy.Policy[P]](ctx context.Context, g *globals, c *configSet
 	default:
 		return err
 	}
-}
-
-// readPolicy reads a policy, seed where the broker has none.
-func readPolicy[P policy.Policy[P]](ctx context.Context, g *globals, seed P) (policy.Kept[P], error) {
-	b, err := g.bus(ctx)
-	if err != nil {
-		return policy.Kept[P]{Value: seed}, err
-	}
-	return policy.Read(ctx, b, seed)
 }
 
 // maxPolicy is the largest policy that is read, in bytes.

@@ -18,7 +18,6 @@ type provisionCmd struct {
 	Conn    connection    `embed:""`
 	DryRun  bool          `help:"Show what would be done and change nothing."`
 	Storage string        `help:"Begin with this storage policy where there is none yet, \"-\" for standard input." placeholder:"FILE"`
-	LLM     string        `help:"Begin with this policy on models' answers where there is none yet, \"-\" for standard input." placeholder:"FILE"`
 	Wait    time.Duration `help:"How long to wait for broker and store to come up." default:"60s"`
 	JSON    bool          `help:"Print one JSON array."`
 }
@@ -39,7 +38,7 @@ func (c *provisionCmd) Run(ctx context.Context, g *globals) error {
 	if err != nil {
 		return err
 	}
-	seeds, err := c.seeds(g)
+	seed, err := c.seed(g)
 	if err != nil {
 		return err
 	}
@@ -56,49 +55,37 @@ func (c *provisionCmd) Run(ctx context.Context, g *globals) error {
 		if err != nil {
 			return err
 		}
-		kept, err := policy.Read(ctx, b, seeds.Storage)
+		kept, err := policy.Read(ctx, b, seed)
 		if err != nil {
 			return err
 		}
-		s, err := g.openStore(ctx, kept.Value.Buckets)
+		s, err := g.openStore(ctx, kept.Buckets)
 		if err != nil {
 			return err
 		}
 		changes, err = operate.Provision(ctx, operate.Provisioning{
-			Bus: b, Store: s, Plan: topology.Plan(o), Seeds: seeds, Names: kept.Value.Buckets, DryRun: c.DryRun,
+			Bus: b, Store: s, Plan: topology.Plan(o), Seed: seed, Names: kept.Buckets, DryRun: c.DryRun,
 		})
 		return err
 	})
 	return errors.Join(err, c.print(g, changes))
 }
 
-// seeds are the policies of a line that has none yet.
-func (c *provisionCmd) seeds(g *globals) (policy.Seeds, error) {
-	seeds, err := g.seeds()
-	if err != nil {
-		return seeds, err
+// seed is the storage policy of a line that has none yet.
+func (c *provisionCmd) seed(g *globals) (policy.Storage, error) {
+	seed, err := g.seed()
+	if err != nil || c.Storage == "" {
+		return seed, err
 	}
-	if seeds.Storage, err = other(g, "--storage", c.Storage, seeds.Storage); err != nil {
-		return seeds, err
-	}
-	seeds.LLM, err = other(g, "--llm", c.LLM, seeds.LLM)
-	return seeds, err
-}
-
-// other returns the policy in the file that a flag names, where it names one.
-func other[P policy.Policy[P]](g *globals, flag, file string, seed P) (P, error) {
-	if file == "" {
-		return seed, nil
-	}
-	text, err := readInput(g, file)
+	text, err := readInput(g, c.Storage)
 	if err != nil {
 		return seed, err
 	}
-	p, err := seed.Parse(text)
+	s, err := policy.ParseStorage(text, seed)
 	if err != nil {
-		return seed, usagef("%s: %w", flag, err)
+		return seed, usagef("--storage: %w", err)
 	}
-	return p, nil
+	return s, nil
 }
 
 // final says which errors no waiting will mend: wrong settings, and what the broker refuses.

@@ -66,7 +66,7 @@ func (c *statusCmd) Run(ctx context.Context, g *globals) error {
 	if err != nil {
 		return err
 	}
-	d.Objects = kept.Value.Buckets.Refs(d.Objects)
+	d.Objects = kept.Buckets.Refs(d.Objects)
 	if c.JSON {
 		return printJSON(g.stdout, d)
 	}

@@ -93,7 +93,7 @@ func (c *storeProbeCmd) bucket(ctx context.Context, g *globals) (string, error) 
 		sayf(g.stderr, "there is no broker to ask what the buckets are called: %v\n", err)
 		return contract.BucketProcessed, nil
 	}
-	return kept.Value.Buckets.Physical(contract.BucketProcessed), err
+	return kept.Buckets.Physical(contract.BucketProcessed), err
 }
 
 func (p *probed) print(g *globals) error {

@@ -36,7 +36,7 @@ type globals struct {
 	// objects is the object store once it was opened.
 	objects *objectStore
 	// live is the storage policy, for what takes so long that it may change meanwhile.
-	live *policy.Watcher[policy.Storage]
+	live *policy.Watcher
 }
 
 // connection holds the flags of every command that talks to the broker or the store.
@@ -137,22 +137,26 @@ func (o *objectStore) GetRange(ctx context.Context, r store.Ref, offset, n int64
 	return store.GetRange(ctx, o.Store, r, offset, n)
 }
 
-// seeds are the policies of a line that has none yet.
-func (g *globals) seeds() (policy.Seeds, error) {
+// seed is the storage policy of a line that has none yet.
+func (g *globals) seed() (policy.Storage, error) {
 	views, err := stage.SeedViews(g.env)
 	if err != nil {
-		return policy.Seeds{}, usagef("the settings are wrong: %w", err)
+		return policy.Storage{}, usagef("the settings are wrong: %w", err)
 	}
-	return policy.NewSeeds(views), nil
+	return policy.Seed(views), nil
 }
 
 // policy reads the storage policy.
-func (g *globals) policy(ctx context.Context) (policy.Kept[policy.Storage], error) {
-	seeds, err := g.seeds()
+func (g *globals) policy(ctx context.Context) (policy.Kept, error) {
+	seed, err := g.seed()
 	if err != nil {
-		return policy.Kept[policy.Storage]{}, err
+		return policy.Kept{}, err
 	}
-	return readPolicy(ctx, g, seeds.Storage)
+	b, err := g.bus(ctx)
+	if err != nil {
+		return policy.Kept{}, err
+	}
+	return policy.Read(ctx, b, seed)
 }
 
 // store opens the object store at the first call, with the names that the policy gives its
@@ -165,7 +169,7 @@ func (g *globals) store(ctx context.Context) (*objectStore, error) {
 	if err != nil {
 		return nil, err
 	}
-	return g.openStore(ctx, kept.Value.Buckets)
+	return g.openStore(ctx, kept.Buckets)
 }
 
 // openStore opens the object store whose buckets have the given names.

@@ -25,7 +25,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 func TestTheSeedHasEveryFieldAndFitsItsSchema(t *testing.T) {
 	t.Parallel()
 	seed := policy.Seed(nil)
-	parsed, err := policy.Storage{}.Parse(config.Storage())
+	parsed, err := policy.ParseStorage(config.Storage(), policy.Storage{})
 	require.NoError(t, err)
 	require.Equal(t, seed, parsed, "nothing is left to a default")
 	require.Equal(t, contract.Views(), seed.Views)
@@ -35,7 +35,7 @@ func TestTheSeedHasEveryFieldAndFitsItsSchema(t *testing.T) {
 	}
 	text, err := seed.Text()
 	require.NoError(t, err)
-	again, err := policy.Storage{}.Parse(text)
+	again, err := policy.ParseStorage(text, policy.Storage{})
 	require.NoError(t, err)
 	require.Equal(t, seed, again, "what is shown can be set")
 	require.Equal(t, []contract.View{contract.ByProvider}, policy.Seed([]contract.View{contract.ByProvider}).Views)
@@ -44,7 +44,7 @@ func TestTheSeedHasEveryFieldAndFitsItsSchema(t *testing.T) {
 func TestWhatIsLeftOutHasItsDefault(t *testing.T) {
 	t.Parallel()
 	seed := policy.Seed([]contract.View{contract.ByTask})
-	got, err := seed.Parse([]byte(`{"classes":["validated","raw"],"retention":{"raw":"30d"},"buckets":{"llm-raw":"acme-raw"}}`))
+	got, err := policy.ParseStorage([]byte(`{"classes":["validated","raw"],"retention":{"raw":"30d"},"buckets":{"llm-raw":"acme-raw"}}`), seed)
 	require.NoError(t, err)
 	require.Equal(t, "by_task_type;raw,validated", got.Layout().String())
 	require.Equal(t, policy.Span("30d"), got.Retention.Raw)
@@ -86,7 +86,7 @@ func TestABadValueIsRefusedWithFieldAndReason(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
-			_, err := policy.Seed(nil).Parse([]byte(tt.value))
+			_, err := policy.ParseStorage([]byte(tt.value), policy.Seed(nil))
 			refused, ok := errors.AsType[*policy.RefusedError](err)
 			require.True(t, ok, "%v", err)
 			require.Len(t, refused.Violations, len(tt.want), err)
@@ -99,7 +99,7 @@ func TestABadValueIsRefusedWithFieldAndReason(t *testing.T) {
 
 func TestHoldsMayNameABucketEitherWay(t *testing.T) {
 	t.Parallel()
-	_, err := policy.Seed(nil).Parse([]byte(`{"buckets":{"llm-raw":"acme-raw"},"legal_hold":["acme-raw/by_date/","llm-raw/by_date/2025"]}`))
+	_, err := policy.ParseStorage([]byte(`{"buckets":{"llm-raw":"acme-raw"},"legal_hold":["acme-raw/by_date/","llm-raw/by_date/2025"]}`), policy.Seed(nil))
 	require.NoError(t, err)
 }
 
@@ -130,12 +130,12 @@ func TestABadChangeIsRefusedAndTheOldOneStays(t *testing.T) {
 	t.Parallel()
 	b, kv := memory(t)
 	reg, log := prometheus.NewRegistry(), &bytes.Buffer{}
-	w, err := policy.Watch(t.Context(), policy.Settings[policy.Storage]{
+	w, err := policy.Watch(t.Context(), policy.Settings{
 		Bus: b, Seed: policy.Seed([]contract.View{contract.ByProvider}), Metrics: reg, Log: zerolog.New(zerolog.SyncWriter(log)),
 	})
 	require.NoError(t, err)
 	defer w.Stop()
-	require.Equal(t, []contract.View{contract.ByProvider}, w.Now().Views, "there is no key yet")
+	require.Equal(t, []contract.View{contract.ByProvider}, w.Storage().Views, "there is no key yet")
 
 	put := func(value string) {
 		_, err := kv.Put(t.Context(), policy.KeyStorage, []byte(value), 0)
@@ -152,14 +152,14 @@ millrace_policy_changes_total{outcome="taken",policy="storage"} ` + taken + "\n"
 	const patience, poll = 10 * time.Second, time.Millisecond
 	put(`{"views":["by_date"]}`)
 	require.Eventually(t, numbers("1", "0"), patience, poll)
-	require.Equal(t, []contract.View{contract.ByDate}, w.Now().Views)
+	require.Equal(t, []contract.View{contract.ByDate}, w.Storage().Views)
 	put(`{"views":["by_moon"]}`)
 	require.Eventually(t, numbers("1", "1"), patience, poll)
-	require.Equal(t, []contract.View{contract.ByDate}, w.Now().Views)
+	require.Equal(t, []contract.View{contract.ByDate}, w.Storage().Views)
 	require.NoError(t, kv.Delete(t.Context(), policy.KeyStorage))
 	put(`{"views":["by_task_type"]}`)
 	require.Eventually(t, numbers("2", "1"), patience, poll)
-	require.Equal(t, []contract.View{contract.ByTask}, w.Now().Views)
+	require.Equal(t, []contract.View{contract.ByTask}, w.Storage().Views)
 	w.Stop()
 	require.Contains(t, log.String(), `"field":"/views/0"`)
 	require.Contains(t, log.String(), `"level":"error"`)
@@ -171,7 +171,7 @@ func TestPlantReadAndWrite(t *testing.T) {
 	seed := policy.Seed([]contract.View{contract.ByDate})
 	kept, err := policy.Read(t.Context(), b, seed)
 	require.NoError(t, err)
-	require.Equal(t, policy.Kept[policy.Storage]{Value: seed}, kept)
+	require.Equal(t, policy.Kept{Storage: seed}, kept)
 
 	planted, err := policy.Plant(t.Context(), b, seed)
 	require.NoError(t, err)
@@ -181,7 +181,7 @@ func TestPlantReadAndWrite(t *testing.T) {
 	require.False(t, planted)
 	kept, err = policy.Read(t.Context(), b, policy.Seed(nil))
 	require.NoError(t, err)
-	require.Equal(t, seed, kept.Value, "what was there before counts")
+	require.Equal(t, seed, kept.Storage, "what was there before counts")
 
 	next := seed
 	next.Classes = []contract.Class{contract.ClassRaw}
@@ -193,16 +193,16 @@ func TestPlantReadAndWrite(t *testing.T) {
 	kept, err = policy.Read(t.Context(), b, seed)
 	require.NoError(t, err)
 	require.Error(t, kept.Refused)
-	require.Equal(t, next, kept.Value, "the last good one")
-	w, err := policy.Watch(t.Context(), policy.Settings[policy.Storage]{Bus: b, Seed: seed, Log: zerolog.Nop()})
+	require.Equal(t, next, kept.Storage, "the last good one")
+	w, err := policy.Watch(t.Context(), policy.Settings{Bus: b, Seed: seed, Log: zerolog.Nop()})
 	require.NoError(t, err)
 	defer w.Stop()
-	require.Equal(t, next, w.Now(), "also for a process that starts now")
+	require.Equal(t, next, w.Storage(), "also for a process that starts now")
 	require.NoError(t, policy.Write(t.Context(), b, next, kept.Revision), "what is bad can be replaced")
 
 	none := bus.NewMemory(nil, nil)
 	t.Cleanup(func() { require.NoError(t, none.Close()) })
 	kept, err = policy.Read(t.Context(), none, seed)
 	require.NoError(t, err, "the broker is not provisioned yet")
-	require.Equal(t, seed, kept.Value)
+	require.Equal(t, seed, kept.Storage)
 }

@@ -21,6 +21,10 @@ import (
 // KeyStorage is the key of Storage in LLM_CONFIG.
 const KeyStorage = "storage"
 
+// keyLast holds what was written last by Write. It counts for a process that starts while the
+// value of KeyStorage, from some other client, is a bad one.
+const keyLast = KeyStorage + ".last"
+
 // Storage says how documents are stored. Slices and maps are not changed once it is made.
 type Storage struct {
 	// Views and Classes are where documents are stored that are taken in from now on; at least
@@ -96,15 +100,13 @@ func Seed(views []contract.View) Storage {
 	return s
 }
 
-// Key implements Policy.
-func (Storage) Key() string { return KeyStorage }
-
-// Parse implements Policy.
-func (s Storage) Parse(text []byte) (Storage, error) {
-	seed := s
+// ParseStorage reads a value of KeyStorage. What it does not name is taken from seed. The
+// error is a *RefusedError.
+func ParseStorage(text []byte, seed Storage) (Storage, error) {
 	if err := check(KeyStorage, config.StorageSchema(), text); err != nil {
 		return Storage{}, err
 	}
+	s := seed
 	s.Views, s.Classes, s.Buckets, s.LegalHold = nil, nil, nil, nil
 	if err := codec.Unmarshal(text, &s); err != nil {
 		return Storage{}, &RefusedError{Key: KeyStorage, Violations: []Violation{{Problem: err.Error()}}}
@@ -162,7 +164,7 @@ func (s Storage) violations() []Violation {
 // Layout returns where documents are stored that are taken in now.
 func (s Storage) Layout() doc.Layout { return doc.NewLayout(s.Views, s.Classes) }
 
-// Text implements Policy.
+// Text returns the policy with every field, for people.
 func (s Storage) Text() ([]byte, error) {
 	if s.Buckets == nil {
 		s.Buckets = store.Names{}

@@ -21,7 +21,7 @@ const closeTimeout = 2 * time.Second
 // parts is what a stage in a process of its own is connected to.
 type parts struct {
 	bus     *bus.JetStream
-	policy  *policy.Set
+	policy  *policy.Watcher
 	store   *store.Writer
 	names   store.Names
 	closers []func() error // last opened, first closed
@@ -77,7 +77,7 @@ func (l links) connect(ctx context.Context) (p *parts, err error) {
 	}
 	p.closers = append(p.closers, p.bus.Close)
 	err = await(ctx, log, "policy", func(ctx context.Context) (err error) {
-		p.policy, err = policy.Follow(ctx, p.bus, policy.NewSeeds(l.views), l.metrics, log)
+		p.policy, err = policy.Watch(ctx, policy.Settings{Bus: p.bus, Seed: policy.Seed(l.views), Metrics: l.metrics, Log: log})
 		return err
 	})
 	if err != nil {

@@ -81,9 +81,8 @@ type Shared struct {
 	Process *Process
 	Clock   func() time.Time
 	Log     zerolog.Logger
-	// Policy is followed where it is set; nil leaves the policies as they are before anybody has
-	// changed them, with the views of STORE_VIEWS.
-	Policy *policy.Set
+	// Policy is followed where it is set; nil leaves the policy as STORE_VIEWS has it.
+	Policy *policy.Watcher
 	// Names are those with which Store was renamed.
 	Names store.Names
 }
@@ -103,11 +102,10 @@ func (d Definition) Runner(ctx context.Context, s Shared) (*Runner, error) {
 		Clock: s.Clock, Log: s.Log, Names: s.Names, ReplayMax: c.ReplayMax,
 	}
 	if s.Policy != nil {
-		deps.Policy, deps.LLM = s.Policy.Storage, s.Policy.LLM
+		deps.Policy = s.Policy.Storage
 	} else {
-		seeds := policy.NewSeeds(c.Views)
-		deps.Policy = func() policy.Storage { return seeds.Storage }
-		deps.LLM = func() policy.LLM { return seeds.LLM }
+		seed := policy.Seed(c.Views)
+		deps.Policy = func() policy.Storage { return seed }
 	}
 	var witness *announce.Witness
 	if d.Stage == contract.Archive { // it alone waits for what others store

@@ -94,24 +94,11 @@ type Deps struct {
 	// changed it: ask Storage. Where a document is stored is for ingest to read out of it; all
 	// others keep to the document's layout.
 	Policy func() policy.Storage
-	// LLM returns the policy on models' answers as it is now. Nil means as it is before anybody
-	// has changed it: ask Answers.
-	LLM func() policy.LLM
 	// Names are what buckets are called in the store, for what is told to the world. Store
 	// takes our names for them and theirs.
 	Names store.Names
 	// ReplayMax is how often a document may be replayed; 0 means without end.
 	ReplayMax int
-}
-
-// Answers returns the policy on the answers of a task type as it is now, and on asking again.
-func (d Deps) Answers(task contract.Task) (policy.Answers, policy.Reask) {
-	p := policy.SeedLLM
-	if d.LLM != nil {
-		p = d.LLM
-	}
-	now := p()
-	return now.Of(task), now.Reask
 }
 
 // Storage returns the storage policy as it is now.

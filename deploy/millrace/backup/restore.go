@@ -17,7 +17,6 @@ import (
 	"github.com/jobspy/millrace/shared/contract"
 	"github.com/jobspy/millrace/shared/doc"
 	"github.com/jobspy/millrace/shared/ledger"
-	"github.com/jobspy/millrace/shared/policy"
 )
 
 // clockSkew is how far the clocks of the broker and of who made the backup may be apart.
@@ -119,9 +118,9 @@ func (r *Restore) check(ctx context.Context, m Manifest) error {
 	return nil
 }
 
-// freshConfig is the last message of the configuration that nobody has changed: each policy and
+// freshConfig is the last message of the configuration that nobody has changed: the policy and
 // what was good last.
-func freshConfig() uint64 { return 2 * uint64(len(policy.Keys())) }
+const freshConfig = 2
 
 // missed reports whether anybody may miss what a stream holds.
 func missed(stream string, info *jetstream.StreamInfo) bool {
@@ -129,7 +128,7 @@ func missed(stream string, info *jetstream.StreamInfo) bool {
 	case contract.StreamTimeline, "KV_" + contract.KVCache, "KV_" + contract.KVJoin:
 		return false
 	case "KV_" + contract.KVConfig:
-		return info.State.LastSeq > freshConfig()
+		return info.State.LastSeq > freshConfig
 	case contract.StreamRetry:
 		for subject := range info.State.Subjects {
 			if !strings.HasPrefix(subject, contract.RootCron+".") && !strings.HasPrefix(subject, contract.DueSubject(contract.Archive, "")) {

@@ -10,8 +10,8 @@ import (
 	"github.com/jobspy/millrace/shared/policy"
 )
 
-// Differences says field by field what a change of a policy changes.
-func Differences[P policy.Policy[P]](from, to P) ([]string, error) {
+// Differences says field by field what a change of the storage policy changes.
+func Differences(from, to policy.Storage) ([]string, error) {
 	before, err := flatten(from)
 	if err != nil {
 		return nil, err
@@ -32,10 +32,10 @@ func Differences[P policy.Policy[P]](from, to P) ([]string, error) {
 }
 
 // flatten returns the values of a policy by their fields, such as retention.raw.
-func flatten[P policy.Policy[P]](p P) (map[string]string, error) {
-	text, err := codec.Marshal(p)
+func flatten(s policy.Storage) (map[string]string, error) {
+	text, err := codec.Marshal(s)
 	if err != nil {
-		return nil, fmt.Errorf("write the %s policy: %w", p.Key(), err)
+		return nil, fmt.Errorf("write the storage policy: %w", err)
 	}
 	fields := map[string]string{}
 	var walk func(prefix string, v codec.Value) error

@@ -112,34 +112,24 @@ func (d *Doctor) broker(ctx context.Context) {
 	d.sync(ctx)
 	d.topology(ctx, b.JetStream())
 	d.queues(ctx, b.JetStream())
-	d.policies(ctx, b)
+	d.policy(ctx, b)
 	d.credentials(b.Conn())
 	d.brokerClock(ctx, b.JetStream())
 }
 
-// policies checks that the policies take effect.
-func (d *Doctor) policies(ctx context.Context, b *bus.JetStream) {
-	storage, err := policy.Read(ctx, b, policy.Seed(nil))
-	d.names = storage.Value.Buckets
-	notePolicy(d, storage, err, "STORE_VIEWS counts",
-		"storage, revision %d: %s; %s", storage.Revision, storage.Value.Layout(), retention(storage.Value.Retention))
-	llm, err := policy.Read(ctx, b, policy.SeedLLM())
-	notePolicy(d, llm, err, "the default counts", "llm, revision %d", llm.Revision)
-}
-
-// notePolicy says whether a policy takes effect; none is what counts where there is none, and
-// found what there is.
-func notePolicy[P policy.Policy[P]](d *Doctor, kept policy.Kept[P], err error, none, found string, args ...any) {
-	key := kept.Value.Key()
+// policy checks that the storage policy takes effect.
+func (d *Doctor) policy(ctx context.Context, b *bus.JetStream) {
+	kept, err := policy.Read(ctx, b, policy.Seed(nil))
+	d.names = kept.Buckets
 	switch {
 	case err != nil:
 		d.note("policy", Fail, "", "%v", err)
 	case kept.Refused != nil:
-		d.note("policy", Fail, "millrace config set "+key+" FILE", "%v; the one before it stays", kept.Refused)
+		d.note("policy", Fail, "millrace config set storage FILE", "%v; the one before it stays", kept.Refused)
 	case kept.Revision == 0:
-		d.note("policy", Warn, planAdvice, "there is no %s policy, %s", key, none)
+		d.note("policy", Warn, planAdvice, "there is no storage policy, STORE_VIEWS counts")
 	default:
-		d.note("policy", OK, "", found, args...)
+		d.note("policy", OK, "", "storage, revision %d: %s; %s", kept.Revision, kept.Layout(), retention(kept.Retention))
 	}
 }
 

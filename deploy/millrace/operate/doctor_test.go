@@ -54,13 +54,13 @@ func TestProvisionAndDoctorOnARealBroker(t *testing.T) {
 	require.Equal(t, Fail, before["buckets"])
 	require.NotContains(t, before, "test object")
 
-	would, err := Provision(t.Context(), Provisioning{Bus: j, Store: s, Plan: plan, Seeds: policy.NewSeeds(nil), DryRun: true})
+	would, err := Provision(t.Context(), Provisioning{Bus: j, Store: s, Plan: plan, Seed: policy.Seed(nil), DryRun: true})
 	require.NoError(t, err)
 	require.Equal(t, Fail, verdicts(doctor.Run(t.Context()))["streams"], "a dry run changes nothing")
-	did, err := Provision(t.Context(), Provisioning{Bus: j, Store: s, Plan: plan, Seeds: policy.NewSeeds(nil)})
+	did, err := Provision(t.Context(), Provisioning{Bus: j, Store: s, Plan: plan, Seed: policy.Seed(nil)})
 	require.NoError(t, err)
 	require.Equal(t, would, did)
-	again, err := Provision(t.Context(), Provisioning{Bus: j, Store: s, Plan: plan, Seeds: policy.NewSeeds(nil)})
+	again, err := Provision(t.Context(), Provisioning{Bus: j, Store: s, Plan: plan, Seed: policy.Seed(nil)})
 	require.NoError(t, err)
 	for _, c := range again {
 		require.Equal(t, topology.Unchanged, c.Action, c.Name)

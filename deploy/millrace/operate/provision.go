@@ -4,8 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
-	"slices"
 	"time"
 
 	"github.com/jobspy/millrace/shared/bus"
@@ -26,8 +24,8 @@ type Provisioning struct {
 	Bus   *bus.JetStream
 	Store store.Store // its buckets have our names
 	Plan  topology.Topology
-	// Seeds become the policies where there are none.
-	Seeds policy.Seeds
+	// Seed becomes the storage policy where there is none.
+	Seed policy.Storage
 	// Names are what the buckets are called in the store, for the list of changes.
 	Names store.Names
 	// DryRun only says what would be done.
@@ -57,19 +55,19 @@ func Provision(ctx context.Context, p Provisioning) ([]topology.Change, error) {
 		}
 		changes = append(changes, change(KindObjects, p.Names.Physical(bucket), made))
 	}
-	// The storage policy names the buckets, so it comes when they are there.
-	plant := p.Seeds.Plant
+	// The policy names the buckets, so it comes when they are there.
+	var planted bool
 	if p.DryRun {
-		plant = p.Seeds.Missing
+		var kept policy.Kept
+		kept, err = policy.Read(ctx, p.Bus, p.Seed)
+		planted = kept.Revision == 0
+	} else {
+		planted, err = policy.Plant(ctx, p.Bus, p.Seed)
 	}
-	planted, err := plant(ctx, p.Bus)
 	if err != nil {
 		return changes, err
 	}
-	for _, key := range slices.Sorted(maps.Keys(planted)) {
-		changes = append(changes, change(KindPolicy, key, planted[key]))
-	}
-	return changes, nil
+	return append(changes, change(KindPolicy, policy.KeyStorage, planted)), nil
 }
 
 func change(kind topology.Kind, name string, made bool) topology.Change {

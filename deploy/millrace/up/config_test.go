@@ -25,7 +25,7 @@ import (
 func change(t *testing.T, value string) {
 	t.Helper()
 	ctx := context.WithoutCancel(t.Context()) // also when the test is over
-	next, err := policy.Seed(nil).Parse([]byte(value))
+	next, err := policy.ParseStorage([]byte(value), policy.Seed(nil))
 	require.NoError(t, err)
 	kept, err := policy.Read(ctx, line.Bus, policy.Seed(nil))
 	require.NoError(t, err)
@@ -145,7 +145,7 @@ func restarted(dir string) error {
 			if err != nil {
 				return err
 			}
-			views = kept.Value.Views
+			views = kept.Views
 			return up.ErrEnough
 		})
 		if err != nil {

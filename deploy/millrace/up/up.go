@@ -65,7 +65,7 @@ type Instance struct {
 
 	access, secret string
 	monitoring     http.Handler
-	policy         *policy.Set
+	policy         *policy.Watcher
 	names          store.Names
 }
 
@@ -175,7 +175,7 @@ func open(ctx context.Context, c *Config, files *logs, reg prometheus.Registerer
 		return nil, closers, err
 	}
 	closers = append(closers, b.Close)
-	follow, err := provision(ctx, c, b, reg, log)
+	follow, err := provision(ctx, c, b, policy.Settings{Bus: b, Metrics: reg, Log: log})
 	if err != nil {
 		return nil, closers, err
 	}
@@ -203,9 +203,9 @@ func open(ctx context.Context, c *Config, files *logs, reg prometheus.Registerer
 	}, closers, nil
 }
 
-// provision makes streams, consumers and the policies, and follows those. The streams
+// provision makes streams, consumers and the storage policy, and follows that. The streams
 // take no more than half of what is free on the disk.
-func provision(ctx context.Context, c *Config, b *bus.JetStream, reg prometheus.Registerer, log zerolog.Logger) (*policy.Set, error) {
+func provision(ctx context.Context, c *Config, b *bus.JetStream, s policy.Settings) (*policy.Watcher, error) {
 	var disk unix.Statfs_t
 	if err := unix.Statfs(c.Dir, &disk); err != nil {
 		return nil, fmt.Errorf("read the free space of %s: %w", c.Dir, err)
@@ -219,11 +219,11 @@ func provision(ctx context.Context, c *Config, b *bus.JetStream, reg prometheus.
 	if err != nil {
 		return nil, err
 	}
-	seeds := policy.NewSeeds(views)
-	if _, err := seeds.Plant(ctx, b); err != nil {
+	s.Seed = policy.Seed(views)
+	if _, err := policy.Plant(ctx, b, s.Seed); err != nil {
 		return nil, fmt.Errorf("provision the broker: %w", err)
 	}
-	return policy.Follow(ctx, b, seeds, reg, log)
+	return policy.Watch(ctx, s)
 }
 
 // group is the stages of the line.
