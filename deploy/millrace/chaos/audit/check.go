@@ -61,12 +61,13 @@ type checking struct {
 	ends    map[string][]*end // by file_id
 
 	mu     sync.Mutex
+	others map[string]bool // file_ids that messages with other bytes than the first's have
 	report Report
 }
 
 // Check looks at everything. The line must be at rest.
 func (c *Checker) Check(ctx context.Context) (*Report, error) {
-	k := &checking{Checker: c, entries: c.Ledger.entries(), ends: map[string][]*end{}}
+	k := &checking{Checker: c, entries: c.Ledger.entries(), ends: map[string][]*end{}, others: map[string]bool{}}
 	k.report.Reasons = map[string]int{}
 	if err := k.readEnds(ctx); err != nil {
 		return nil, err
@@ -77,10 +78,10 @@ func (c *Checker) Check(ctx context.Context) (*Report, error) {
 	for id, ends := range k.ends {
 		k.known(id, ends)
 	}
-	k.conflicts()
 	if err := k.objects(ctx); err != nil {
 		return nil, err
 	}
+	k.conflicts()
 	if err := k.archives(ctx); err != nil {
 		return nil, err
 	}
@@ -224,8 +225,9 @@ func (k *checking) conflicts() {
 		}
 	}
 	for id, e := range k.entries {
-		if n := len(got[id]); n < e.Conflicts || n > e.Conflicts+e.Doubtful {
-			k.violate(OneEnd, id, "%d messages conflict with it, and %d of them ended", e.Conflicts, n)
+		least, most := e.conflicting(k.others[id])
+		if n := len(got[id]); n < least || n > most {
+			k.violate(OneEnd, id, "%d to %d messages conflict with it, and %d ended so", least, most, n)
 		}
 	}
 }

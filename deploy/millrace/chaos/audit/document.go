@@ -97,7 +97,7 @@ func copies(i int, d Document) []Copy {
 	if i%everyTwice == everyTwice-1 {
 		all = append(all, Copy{Body: d.Body, MsgID: d.ID + "-again", After: time.Duration(i%7) * time.Second / 2})
 	}
-	if i%everyConflict == everyConflict-1 {
+	if ordinary := d.End == Completes && i%everyLarge != everyLarge-1; ordinary && i%everyConflict == everyConflict-1 {
 		all = append(all, Copy{Body: content(i+4, "2025-02-01T00:00:00Z"), MsgID: d.ID + "-other", After: 2 * time.Second})
 	}
 	return all

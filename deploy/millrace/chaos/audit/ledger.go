@@ -1,6 +1,7 @@
 package audit
 
 import (
+	"bytes"
 	"maps"
 	"slices"
 	"sync"
@@ -22,8 +23,20 @@ type Entry struct {
 	// in the line or not.
 	Confirmed bool
 	// Conflicts is how many messages with the same file_id and other bytes were accepted, and
-	// Doubtful how many of them may have been.
+	// Doubtful how many more may have been.
 	Conflicts, Doubtful int
+	// Same is how many messages with its own bytes were accepted, under message ids that differ,
+	// and SameDoubtful how many more may have been.
+	Same, SameDoubtful int
+}
+
+// conflicting returns how many messages are dead letters because their bytes are not those of
+// the document, at least and at most; otherWon says that one with other bytes was taken first.
+func (e *Entry) conflicting(otherWon bool) (least, most int) {
+	if otherWon {
+		return e.Same, e.Same + e.SameDoubtful
+	}
+	return e.Conflicts, e.Conflicts + e.Doubtful
 }
 
 // NewLedger returns an empty ledger.
@@ -39,26 +52,32 @@ func (l *Ledger) Sending(d Document) {
 	l.unknown++
 }
 
-// Accepted marks a document as accepted by the broker.
-func (l *Ledger) Accepted(id string) {
+// Accepted marks a document as accepted by the broker, after so many tries.
+func (l *Ledger) Accepted(id string, tries int) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if e := l.sent[id]; e != nil && !e.Confirmed {
 		e.Confirmed = true
+		e.Same, e.SameDoubtful = e.Same+1, e.SameDoubtful+tries-1
 		l.confirmed++
 		l.unknown--
 	}
 }
 
-// Copied enters that a copy was sent, so many times until it was accepted: one with the same
-// bytes, or a conflict.
-func (l *Ledger) Copied(id string, conflict, confirmed bool, tries int) {
+// Copied enters that a copy of a document was sent, so many times until it was accepted.
+func (l *Ledger) Copied(d *Document, c Copy, confirmed bool, tries int) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.copies++
-	e := l.sent[id]
+	e := l.sent[d.ID]
 	switch {
-	case !conflict || e == nil:
+	case e == nil:
+	case bytes.Equal(c.Body, d.Body):
+		if confirmed && c.MsgID != d.ID {
+			e.Same++
+			tries--
+		}
+		e.SameDoubtful += tries // a broker that was killed may have forgotten an id
 	case confirmed:
 		e.Conflicts++
 		e.Doubtful += tries - 1

@@ -94,9 +94,8 @@ func (l *Load) one(ctx context.Context, i int) {
 		case <-time.After(c.After):
 		}
 		m := message(d, c.Body, c.MsgID, hostile()) // a conflict ends at ingest, which has seen them
-		conflict := string(c.Body) != string(d.Body)
 		tries, err := l.publish(ctx, m, true)
-		l.Ledger.Copied(d.ID, conflict, err == nil, tries)
+		l.Ledger.Copied(&d, c, err == nil, tries)
 	}
 }
 
@@ -109,10 +108,11 @@ func hostile() nats.Header {
 // until it is.
 func (l *Load) Send(ctx context.Context, d Document, header nats.Header, repeated bool) bool {
 	l.Ledger.Sending(d)
-	if _, err := l.publish(ctx, message(d, d.Body, d.ID, header), repeated); err != nil {
+	tries, err := l.publish(ctx, message(d, d.Body, d.ID, header), repeated)
+	if err != nil {
 		return false
 	}
-	l.Ledger.Accepted(d.ID)
+	l.Ledger.Accepted(d.ID, tries)
 	return true
 }
 

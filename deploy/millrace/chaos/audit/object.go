@@ -75,9 +75,13 @@ func (k *checking) recorded(ctx context.Context, e *Entry, x *end) {
 		}
 		if r.Bucket == bucketRaw {
 			raw++
+			own := e.Body
 			if e = e.with(body); e == nil {
 				k.lose(RawAsSent, x.file, "%s: %v", r, errNotEqual)
 				return
+			}
+			if !bytes.Equal(own, e.Body) {
+				k.otherWon(e.ID)
 			}
 		}
 	}
@@ -97,6 +101,13 @@ func (k *checking) recorded(ctx context.Context, e *Entry, x *end) {
 	if err := single(e, body); err != nil {
 		k.double(NoDouble, e.ID, "%s: %v", *x.record.Result, err)
 	}
+}
+
+// otherWon notes that of two messages that conflict the one with the other bytes has the id.
+func (k *checking) otherWon(id string) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.others[id] = true
 }
 
 func (k *checking) count(objects int) {
